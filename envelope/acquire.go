@@ -1,0 +1,312 @@
+package envelope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// flight is a load in progress, which others wait for.
+type flight struct {
+	done chan struct{}
+	err  error
+}
+
+type flightKey struct {
+	ref  keyRef
+	mint bool
+}
+
+const loadAttempts = 6
+
+// acquire fills sets[i] with the keys of refs[i]: nil where there are none (and
+// mint is false), a forgotten set where a tomb says so. Cached keys cost no
+// I/O; all others together cost one query, and one insert if keys are minted.
+func (k *Keyring) acquire(ctx context.Context, refs []keyRef, sets []*keySet, mint bool) error {
+	if k.closed.Load() {
+		return ErrClosed
+	}
+	now := k.clock.now()
+	missing := false
+	for i := range refs {
+		if sets[i] = nil; refs[i].kind == "" { // not wanted
+			continue
+		}
+		sets[i] = k.cache.get(&refs[i], now)
+		if !k.usable(sets[i], mint) {
+			sets[i], missing = nil, true
+		}
+	}
+	if !missing {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return k.acquireMissing(ctx, refs, sets, mint)
+}
+
+// usable reports whether a cached set answers the question.
+func (k *Keyring) usable(s *keySet, mint bool) bool {
+	if s == nil || !mint || s.forgotten || s.index != nil {
+		return s != nil
+	}
+	key := s.newest()
+	return !key.spent.Load() && (key.sealUntil == 0 || time.Now().Unix() < key.sealUntil)
+}
+
+func (k *Keyring) acquireMissing(ctx context.Context, refs []keyRef, sets []*keySet, mint bool) error {
+	got := make(map[keyRef]*keySet)
+	for i, s := range sets {
+		if s == nil && refs[i].kind != "" {
+			got[refs[i]] = nil
+		}
+	}
+	pending := make([]keyRef, 0, len(got))
+	for ref := range got {
+		pending = append(pending, ref)
+	}
+	for attempt := 0; len(pending) > 0; attempt++ {
+		if attempt == loadAttempts {
+			return fmt.Errorf("lethe: keys keep changing: %w", ErrUnavailable)
+		}
+		var lead, follow []keyRef
+		var own *flight
+		waits := make(map[keyRef]*flight)
+		k.flightMu.Lock()
+		for _, ref := range pending {
+			fk := flightKey{ref, mint}
+			if f := k.flights[fk]; f != nil {
+				waits[ref] = f
+				follow = append(follow, ref)
+				continue
+			}
+			if own == nil {
+				own = &flight{done: make(chan struct{})}
+			}
+			k.flights[fk] = own
+			lead = append(lead, ref)
+		}
+		k.flightMu.Unlock()
+		if own != nil {
+			loaded, err := k.load(ctx, lead, mint)
+			own.err = err
+			k.flightMu.Lock()
+			for _, ref := range lead {
+				delete(k.flights, flightKey{ref, mint})
+			}
+			k.flightMu.Unlock()
+			close(own.done)
+			if err != nil {
+				return err
+			}
+			for ref, set := range loaded {
+				got[ref] = set
+			}
+		}
+		pending = pending[:0]
+		for _, ref := range follow {
+			f := waits[ref]
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-f.done:
+			}
+			if f.err != nil && !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded) {
+				return f.err
+			}
+			if set := k.cache.get(&ref, k.clock.now()); set != nil && k.usable(set, mint) {
+				got[ref] = set
+			} else if f.err != nil || mint || attempt == 0 {
+				pending = append(pending, ref) // the leader gave up, or found nothing it could cache
+			}
+		}
+	}
+	for i := range refs {
+		if sets[i] == nil {
+			sets[i] = got[refs[i]]
+		}
+	}
+	return nil
+}
+
+// load reads refs from the store, minting if asked, and caches what it found.
+func (k *Keyring) load(ctx context.Context, refs []keyRef, mint bool) (map[keyRef]*keySet, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 4*k.opts.Timeout, fmt.Errorf("lethe: key store %w: it did not answer in time", ErrUnavailable))
+	defer cancel()
+	for attempt := 0; ; attempt++ {
+		out, again, err := k.loadOnce(ctx, refs, mint)
+		switch {
+		case errors.Is(err, errStalePage) || errors.Is(err, ErrStoreConflict):
+			if attempt == loadAttempts {
+				return nil, fmt.Errorf("lethe: %w: %w", ErrUnavailable, err)
+			}
+			if _, err := k.rootKey(ctx, true); err != nil {
+				return nil, err
+			}
+		case err != nil:
+			if cause := context.Cause(ctx); cause != nil && errors.Is(cause, ErrUnavailable) {
+				return nil, cause
+			}
+			return nil, err
+		case again && attempt < loadAttempts: // another process was first, or a forget came between
+		case again:
+			return nil, fmt.Errorf("lethe: keys keep changing: %w", ErrUnavailable)
+		default:
+			return out, nil
+		}
+	}
+}
+
+func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[keyRef]*keySet, bool, error) {
+	expires := k.clock.now() + int64(k.opts.CacheTTL)
+	srefs := make([]SRef, len(refs))
+	bySRef := make(map[SRef]struct{}, len(refs))
+	for i, ref := range refs {
+		srefs[i] = k.sref(ref.tenant, ref.kind, ref.id)
+		bySRef[srefs[i]] = struct{}{}
+	}
+	uniq := make([]SRef, 0, len(bySRef))
+	for s := range bySRef {
+		uniq = append(uniq, s)
+	}
+	rows, pages, err := k.store.Keys(ctx, k.tree, refVersion, uniq)
+	if err != nil {
+		return nil, false, storeErr(err)
+	}
+	if err := k.learnPurposes(ctx, rows); err != nil {
+		return nil, false, err
+	}
+	resolved, err := k.resolvePages(ctx, pages)
+	if err != nil {
+		return nil, false, err
+	}
+	type id struct {
+		sref SRef
+		pid  PID
+	}
+	found := make(map[id][]KeyRow, len(rows))
+	for _, row := range rows {
+		found[id{row.SRef, row.PID}] = append(found[id{row.SRef, row.PID}], row)
+	}
+	out := make(map[keyRef]*keySet, len(refs))
+	var absent []int // refs without a usable key
+	var mints []mintReq
+	for i, ref := range refs {
+		pid, known := k.purposeID(ref.purpose)
+		var group []KeyRow
+		if known {
+			group = found[id{srefs[i], pid}]
+		}
+		kind := KindSubject
+		if ref.kind == indexKind {
+			kind = KindIndex
+		}
+		set, err := k.buildSet(group, kind, resolved)
+		if err != nil {
+			return nil, false, err
+		}
+		if set == nil && len(group) > 0 { // all dead: a forget that the store has not applied yet
+			out[ref] = &keySet{forgotten: true, expires: expires}
+			continue
+		}
+		if set == nil {
+			absent = append(absent, i)
+			if mint {
+				mints = append(mints, mintReq{i: i, ref: ref, sref: srefs[i], kind: kind, seq: 1})
+			}
+			continue
+		}
+		set.expires = expires
+		out[ref] = set
+		if mint && !k.usable(set, true) {
+			mints = append(mints, mintReq{i: i, ref: ref, sref: srefs[i], kind: kind, seq: set.newest().seq + 1})
+		}
+	}
+	if mint && len(mints) > 0 {
+		forgotten, again, err := k.mint(ctx, mints, out, expires)
+		if err != nil || again {
+			return nil, again, err
+		}
+		for _, ref := range forgotten {
+			out[ref] = &keySet{forgotten: true, expires: expires}
+		}
+	} else if len(absent) > 0 {
+		lost := make([]SRef, len(absent))
+		for j, i := range absent {
+			lost[j] = srefs[i]
+		}
+		tombs, _, err := k.store.Evidence(ctx, k.tree, refVersion, lost, nil)
+		if err != nil {
+			return nil, false, storeErr(err)
+		}
+		for _, i := range absent {
+			if tombed(tombs, srefs[i], k.pidOf(refs[i].purpose)) {
+				out[refs[i]] = &keySet{forgotten: true, expires: expires}
+			}
+		}
+	}
+	for ref, set := range out {
+		if !k.cache.put(ref, set, func() bool { return k.led.anyDead(set.keys) }) {
+			return nil, true, nil // a forget came between the read and now
+		}
+	}
+	return out, false, nil
+}
+
+// buildSet unwraps the live versions of one key; nil if there are none.
+func (k *Keyring) buildSet(rows []KeyRow, kind KeyKind, pages map[PageID]*pageKey) (*keySet, error) {
+	slices.SortFunc(rows, func(a, b KeyRow) int { return int(int64(a.Seq) - int64(b.Seq)) })
+	set := &keySet{}
+	for i := range rows {
+		row := &rows[i]
+		if k.led.isDead(row.KID) {
+			continue // pasted back, or a forget is half way: it is dead already
+		}
+		if row.Kind != kind || row.RefVer != refVersion {
+			return nil, fmt.Errorf("%w: key row %x has another kind than it must have", ErrDecrypt, row.KID)
+		}
+		secret, err := k.unwrapRow(row, pages)
+		if err != nil {
+			return nil, err
+		}
+		err = set.add(row, secret)
+		clear(secret)
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(set.keys) == 0 {
+		return nil, nil
+	}
+	slices.SortFunc(set.index, func(a, b IndexKey) int { return int(b.Version) - int(a.Version) })
+	return set, nil
+}
+
+func (s *keySet) add(row *KeyRow, secret []byte) error {
+	key := &subjectKey{kid: row.KID, seq: row.Seq, suite: row.Suite, sealUntil: row.SealUntil}
+	if row.Kind == KindIndex {
+		if row.Seq > 1<<16-1 {
+			return fmt.Errorf("%w: index key version %d is too high", ErrDecrypt, row.Seq)
+		}
+		s.index = append(s.index, IndexKey{Version: uint16(row.Seq), mac: newMACKey(secret)})
+	} else {
+		var err error
+		if key.aead, err = row.Suite.aead(secret); err != nil {
+			return err
+		}
+	}
+	s.keys = append(s.keys, key)
+	return nil
+}
+
+func tombed(tombs []Tomb, sref SRef, pid PID) bool {
+	for _, t := range tombs {
+		if t.SRef == sref && t.Active() && (t.PID == 0 || t.PID == pid) {
+			return true
+		}
+	}
+	return false
+}

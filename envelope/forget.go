@@ -1,0 +1,233 @@
+package envelope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Receipt says what a forget did. It holds no personal data.
+type Receipt struct {
+	Store   StoreID
+	Seq     uint64    // the ledger entry that commits the forget
+	Time    time.Time // of that entry
+	KeyIDs  []KeyID   // the keys that died
+	Unknown bool      // there was no key: the subject has no sealed data here, or the id was mistyped
+	Already bool      // it was forgotten before; nothing was changed now
+}
+
+// ErrNotForgotten is returned by Readmit for a subject that is not forgotten.
+var ErrNotForgotten = errors.New("lethe: not forgotten")
+
+// Forget makes everything sealed for the subject unreadable, for every purpose:
+// in this process when it returns, in others after at most Options.CacheTTL.
+//
+// The ledger entry is the commit point. If it cannot be written nothing has
+// changed; if the store fails after it, the error says so, the subject is
+// forgotten here already, and the store follows at the next call or start.
+// Forget is idempotent. A subject without keys is forbidden all the same, and
+// the receipt says Unknown. Old backups of the key store still hold the deleted
+// keys, wrapped under pages that an epoch close re-keys.
+func (k *Keyring) Forget(ctx context.Context, s Subject) (Receipt, error) {
+	return k.forget(ctx, s, 0)
+}
+
+// ForgetPurpose is Forget for one purpose of the subject: a consent withdrawn
+// for good. Other purposes are not affected.
+func (k *Keyring) ForgetPurpose(ctx context.Context, s Subject, purpose string) (Receipt, error) {
+	pid, err := k.ensurePurpose(ctx, purpose)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return k.forget(ctx, s, pid)
+}
+
+func (k *Keyring) forget(ctx context.Context, s Subject, pid PID) (Receipt, error) {
+	if err := s.Validate(); err != nil {
+		return Receipt{}, err
+	}
+	if k.closed.Load() {
+		return Receipt{}, ErrClosed
+	}
+	k.forgetMu.Lock()
+	defer k.forgetMu.Unlock()
+	if err := k.catchUp(ctx); err != nil {
+		return Receipt{}, err
+	}
+	root, err := k.rootKey(ctx, false)
+	if err != nil {
+		return Receipt{}, err
+	}
+	sref := k.sref(s.Tenant, s.Kind, s.ID)
+	rows, _, err := k.store.Keys(ctx, k.tree, refVersion, []SRef{sref})
+	if err != nil {
+		return Receipt{}, storeErr(err)
+	}
+	e := &LedgerEntry{Kind: LedgerForget, Tree: k.tree, Epoch: root.epoch, RefVer: refVersion, SRef: sref, PID: pid}
+	for _, row := range rows {
+		if pid == 0 || row.PID == pid {
+			e.KIDs = append(e.KIDs, row.KID)
+			e.Pages = append(e.Pages, row.Page)
+		}
+	}
+	if len(e.KIDs) == 0 {
+		tombs, _, err := k.store.Evidence(ctx, k.tree, refVersion, []SRef{sref}, nil)
+		if err != nil {
+			return Receipt{}, storeErr(err)
+		}
+		for _, t := range tombs {
+			if t.Active() && (t.PID == 0 || t.PID == pid) {
+				return Receipt{Store: k.id, Seq: t.LedgerSeq, Already: true}, nil
+			}
+		}
+	}
+	if err := k.appendLedger(ctx, e); err != nil {
+		return Receipt{}, err
+	}
+	k.uncache(s, pid)
+	// Committed: the caller's cancellation no longer counts.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*k.opts.Timeout)
+	defer cancel()
+	err = k.catchUp(ctx)
+	k.uncache(s, pid)
+	r := Receipt{Store: k.id, Seq: e.Seq, Time: time.Unix(e.Time, 0).UTC(), KeyIDs: e.KIDs, Unknown: len(e.KIDs) == 0}
+	if err != nil {
+		return r, fmt.Errorf("lethe: the forget is recorded as ledger entry %d and the key store will follow; call Forget again to see it done: %w", e.Seq, err)
+	}
+	return r, nil
+}
+
+// Readmit lets a forgotten subject come back: new data may be sealed for it,
+// under new keys. What was forgotten stays forgotten.
+func (k *Keyring) Readmit(ctx context.Context, s Subject) error {
+	return k.readmit(ctx, s, 0)
+}
+
+// ReadmitPurpose is Readmit for one purpose: consent given again. It does not
+// lift a Forget of the whole subject.
+func (k *Keyring) ReadmitPurpose(ctx context.Context, s Subject, purpose string) error {
+	pid, ok := k.purposeID(purpose)
+	if !ok {
+		return fmt.Errorf("%w: the purpose was never used", ErrNotForgotten)
+	}
+	return k.readmit(ctx, s, pid)
+}
+
+func (k *Keyring) readmit(ctx context.Context, s Subject, pid PID) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if k.closed.Load() {
+		return ErrClosed
+	}
+	k.forgetMu.Lock()
+	defer k.forgetMu.Unlock()
+	if err := k.catchUp(ctx); err != nil {
+		return err
+	}
+	root, err := k.rootKey(ctx, false)
+	if err != nil {
+		return err
+	}
+	sref := k.sref(s.Tenant, s.Kind, s.ID)
+	tombs, _, err := k.store.Evidence(ctx, k.tree, refVersion, []SRef{sref}, nil)
+	if err != nil {
+		return storeErr(err)
+	}
+	held := false
+	for _, t := range tombs {
+		if !t.Active() {
+			continue
+		}
+		if pid != 0 && t.PID == 0 {
+			return fmt.Errorf("lethe: the whole subject is forgotten: Readmit it instead: %w", ErrForgotten)
+		}
+		held = held || pid == 0 || t.PID == pid
+	}
+	if !held {
+		return ErrNotForgotten
+	}
+	e := &LedgerEntry{Kind: LedgerReadmit, Tree: k.tree, Epoch: root.epoch, RefVer: refVersion, SRef: sref, PID: pid}
+	if err := k.appendLedger(ctx, e); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*k.opts.Timeout)
+	defer cancel()
+	err = k.catchUp(ctx)
+	k.uncache(s, pid)
+	return err
+}
+
+func (k *Keyring) uncache(s Subject, pid PID) {
+	for _, name := range k.purposeNames() {
+		if pid == 0 || k.pidOf(name) == pid {
+			k.cache.del(keyRef{s.Tenant, s.Kind, s.ID, name})
+		}
+	}
+}
+
+// Rotate makes a new version of every key of the subject. New records use it at
+// once here and after at most Options.CacheTTL elsewhere; records sealed before
+// open as they did, until RewrapRecords moves them to the new version.
+func (k *Keyring) Rotate(ctx context.Context, s Subject) (versions int, err error) {
+	if err := s.Validate(); err != nil {
+		return 0, err
+	}
+	if err := k.catchUp(ctx); err != nil {
+		return 0, err
+	}
+	sref := k.sref(s.Tenant, s.Kind, s.ID)
+	for range loadAttempts {
+		rows, _, err := k.store.Keys(ctx, k.tree, refVersion, []SRef{sref})
+		if err != nil {
+			return 0, storeErr(err)
+		}
+		if err := k.learnPurposes(ctx, rows); err != nil {
+			return 0, err
+		}
+		newest := map[PID]uint32{}
+		for _, row := range rows {
+			if !k.led.isDead(row.KID) {
+				newest[row.PID] = max(newest[row.PID], row.Seq)
+			}
+		}
+		if len(newest) == 0 {
+			return 0, k.whyMissing(ctx, sref, 0)
+		}
+		var mints []mintReq
+		for pid, seq := range newest {
+			name, _ := k.purposeName(pid)
+			mints = append(mints, mintReq{ref: keyRef{s.Tenant, s.Kind, s.ID, name}, sref: sref, kind: KindSubject, seq: seq + 1})
+		}
+		forgotten, again, err := k.mint(ctx, mints, map[keyRef]*keySet{}, 0)
+		k.uncache(s, 0)
+		switch {
+		case errors.Is(err, ErrStoreConflict) || errors.Is(err, errStalePage):
+			if _, err := k.rootKey(ctx, true); err != nil {
+				return 0, err
+			}
+			continue
+		case err != nil:
+			return 0, err
+		case len(forgotten) > 0:
+			return 0, ErrForgotten
+		case again:
+			continue
+		}
+		return len(mints), nil
+	}
+	return 0, fmt.Errorf("lethe: keys keep changing: %w", ErrUnavailable)
+}
+
+// whyMissing tells a forgotten subject from one this store never had.
+func (k *Keyring) whyMissing(ctx context.Context, sref SRef, pid PID) error {
+	tombs, _, err := k.store.Evidence(ctx, k.tree, refVersion, []SRef{sref}, nil)
+	if err != nil {
+		return storeErr(err)
+	}
+	if tombed(tombs, sref, pid) {
+		return ErrForgotten
+	}
+	return ErrKeyMissing
+}

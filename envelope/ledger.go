@@ -1,0 +1,53 @@
+package envelope
+
+import (
+	"context"
+	"errors"
+)
+
+// LedgerKind says what a ledger entry records.
+type LedgerKind string
+
+// The kinds of ledger entries.
+const (
+	LedgerInit       LedgerKind = "init"        // the store's first root
+	LedgerForget     LedgerKind = "forget"      // the irrevocable commit point of a forget
+	LedgerForgetMore LedgerKind = "forget-more" // further keys a forget deleted; forbids nothing
+	LedgerReadmit    LedgerKind = "readmit"     // tombs lifted
+	LedgerRootBegin  LedgerKind = "root-begin"  // allocates an epoch and records the new KMS handle before it is used
+	LedgerRootSwitch LedgerKind = "root-switch" // the new root is active; children of clean pages were carried over
+)
+
+// LedgerEntry is one line of the ledger. It holds no personal data: subjects
+// appear as keyed pseudonyms only.
+type LedgerEntry struct {
+	Seq        uint64     `json:"seq"`  // 1, 2, … without gaps
+	Prev       []byte     `json:"prev"` // SHA-256 of the previous entry with its MAC; 32 zero bytes for the first
+	Time       int64      `json:"time"` // Unix seconds
+	Store      StoreID    `json:"store"`
+	Kind       LedgerKind `json:"kind"`
+	Tree       TreeID     `json:"tree"`
+	Epoch      uint64     `json:"epoch"`
+	RefVer     uint32     `json:"ref_ver,omitempty"`
+	SRef       SRef       `json:"sref,omitzero"`
+	PID        PID        `json:"pid,omitempty"`
+	KIDs       []KeyID    `json:"kids,omitempty"`
+	Pages      []PageID   `json:"pages,omitempty"`
+	KMSHandle  string     `json:"kms_handle,omitempty"`
+	RootCommit []byte     `json:"root_commit,omitempty"`
+	MAC        []byte     `json:"mac"`
+}
+
+// ErrLedgerConflict is returned by Ledger.Append when another process appended first.
+var ErrLedgerConflict = errors.New("envelope: the ledger has a later entry")
+
+// Ledger is an append-only log kept outside the key store and its backups.
+// The Keyring authenticates and chains the entries; a Ledger only keeps them.
+// It is safe for concurrent use by many processes.
+type Ledger interface {
+	// Append makes e durable as the entry after e.Seq-1, or returns ErrLedgerConflict
+	// and changes nothing. When it returns nil the entry survives a power failure.
+	Append(ctx context.Context, e LedgerEntry) error
+	// Read returns the entries with Seq > after, in order; none if there are none.
+	Read(ctx context.Context, after uint64) ([]LedgerEntry, error)
+}

@@ -1,0 +1,305 @@
+package envelope
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// ledgerState is what this process knows from the ledger: the verified head,
+// the forgotten kids, and which pages lost a key in which epoch.
+type ledgerState struct {
+	key *macKey
+
+	appendMu sync.Mutex // one append or sync at a time
+
+	mu    sync.RWMutex
+	ready bool
+	seq   uint64
+	head  [32]byte
+	epoch uint64 // the last root the ledger saw switched to
+	begun uint64 // the last epoch it allocated
+	root  []byte // commitment of that last root
+	dead  map[KeyID]struct{}
+	dirty map[PageID]uint64
+}
+
+func (l *ledgerState) opened() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.ready
+}
+
+func (l *ledgerState) isDead(kid KeyID) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	_, dead := l.dead[kid]
+	return dead
+}
+
+func (l *ledgerState) anyDead(keys []*subjectKey) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, key := range keys {
+		if _, dead := l.dead[key.kid]; dead {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *ledgerState) addDead(kids []KeyID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, kid := range kids {
+		l.dead[kid] = struct{}{}
+	}
+}
+
+// checkEpoch refuses a store whose root is older than the ledger's, and one
+// whose root the ledger never allocated.
+func (l *ledgerState) checkEpoch(epoch uint64) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	switch {
+	case !l.ready || l.seq == 0:
+		return nil
+	case epoch < l.epoch:
+		return fmt.Errorf("%w: the store's root is of epoch %d and the ledger's of %d: the store was restored from an old backup; it must not be served", ErrLedger, epoch, l.epoch)
+	case epoch > max(l.epoch, l.begun):
+		return fmt.Errorf("%w: the store's root is of epoch %d, which the ledger never allocated: this is not the store's ledger, or it lost entries", ErrLedger, epoch)
+	}
+	return nil
+}
+
+// checkRoot compares the commitment the ledger recorded with the root in use.
+func (l *ledgerState) checkRoot(r *rootKey) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.ready && l.seq > 0 && r.epoch == l.epoch && !bytes.Equal(l.root, r.commit[:]) {
+		return fmt.Errorf("%w: the store's root is not the one the ledger recorded", ErrLedger)
+	}
+	return nil
+}
+
+func (e *LedgerEntry) appendCanonical(b []byte) []byte {
+	b = appendLP(b, "lethe/1/ledger")
+	b = binary.BigEndian.AppendUint64(b, e.Seq)
+	b = appendLP(b, e.Prev)
+	b = binary.BigEndian.AppendUint64(b, uint64(e.Time))
+	b = append(b, e.Store[:]...)
+	b = appendLP(b, string(e.Kind))
+	b = binary.BigEndian.AppendUint32(b, uint32(e.Tree))
+	b = binary.BigEndian.AppendUint64(b, e.Epoch)
+	b = binary.BigEndian.AppendUint32(b, e.RefVer)
+	b = append(b, e.SRef[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(e.PID))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(e.KIDs)))
+	for _, kid := range e.KIDs {
+		b = append(b, kid[:]...)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(e.Pages)))
+	for _, p := range e.Pages {
+		b = binary.BigEndian.AppendUint64(b, uint64(p))
+	}
+	b = appendLP(b, e.KMSHandle)
+	return appendLP(b, e.RootCommit)
+}
+
+func (e *LedgerEntry) hash() [32]byte {
+	return sha256.Sum256(append(e.appendCanonical(nil), e.MAC...))
+}
+
+// take verifies the next entry and learns from it. l.mu is held.
+func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
+	mac := l.key.sum(e.appendCanonical)
+	switch {
+	case e.Store != id:
+		return fmt.Errorf("%w: entry %d belongs to store %x, this is %x", ErrLedger, e.Seq, e.Store, id)
+	case !hmac.Equal(mac[:], e.MAC):
+		return fmt.Errorf("%w: entry %d was changed", ErrLedger, e.Seq)
+	case e.Seq != l.seq+1 || !bytes.Equal(e.Prev, l.head[:]):
+		return fmt.Errorf("%w: entry %d does not follow entry %d: entries are missing or the ledger was forked", ErrLedger, e.Seq, l.seq)
+	}
+	l.seq, l.head = e.Seq, e.hash()
+	switch e.Kind {
+	case LedgerInit, LedgerRootSwitch:
+		l.epoch, l.begun, l.root = e.Epoch, max(l.begun, e.Epoch), e.RootCommit
+	case LedgerRootBegin:
+		l.begun = e.Epoch
+	case LedgerForget, LedgerForgetMore:
+		for _, kid := range e.KIDs {
+			l.dead[kid] = struct{}{}
+		}
+		for _, p := range e.Pages {
+			l.dirty[p] = max(l.dirty[p], e.Epoch)
+		}
+	case LedgerReadmit:
+	default:
+		return fmt.Errorf("%w: entry %d is of kind %q, which this version does not know: update Lethe", ErrLedger, e.Seq, e.Kind)
+	}
+	return nil
+}
+
+// openLedger verifies the whole ledger against the store's mark in it.
+func (k *Keyring) openLedger(ctx context.Context, meta Meta) error {
+	entries, err := k.opts.Ledger.Read(ctx, 0)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrLedger, err)
+	}
+	k.led.mu.Lock()
+	defer k.led.mu.Unlock()
+	for i := range entries {
+		if err := k.led.take(&entries[i], k.id); err != nil {
+			return err
+		}
+		if k.led.seq == meta.AppliedSeq && !bytes.Equal(k.led.head[:], meta.LedgerHead) {
+			return fmt.Errorf("%w: entry %d is not the one the store applied: the ledger was forked", ErrLedger, meta.AppliedSeq)
+		}
+	}
+	if k.led.seq < meta.AppliedSeq {
+		return fmt.Errorf("%w: it ends at entry %d and the store has applied %d: entries were lost; put the whole ledger back", ErrLedger, k.led.seq, meta.AppliedSeq)
+	}
+	k.led.ready = true
+	return nil
+}
+
+// syncLedger takes the entries other processes appended.
+func (k *Keyring) syncLedger(ctx context.Context) error {
+	k.led.appendMu.Lock()
+	defer k.led.appendMu.Unlock()
+	return k.syncLocked(ctx)
+}
+
+func (k *Keyring) syncLocked(ctx context.Context) error {
+	entries, err := k.opts.Ledger.Read(ctx, k.led.seq)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrLedger, err)
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	k.led.mu.Lock()
+	defer k.led.mu.Unlock()
+	for i := range entries {
+		if err := k.led.take(&entries[i], k.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// appendLedger chains, authenticates and appends e, filling in its Seq.
+func (k *Keyring) appendLedger(ctx context.Context, e *LedgerEntry) error {
+	k.led.appendMu.Lock()
+	defer k.led.appendMu.Unlock()
+	for range 100 {
+		if err := k.syncLocked(ctx); err != nil {
+			return err
+		}
+		e.Seq, e.Prev, e.Time, e.Store = k.led.seq+1, append([]byte(nil), k.led.head[:]...), time.Now().Unix(), k.id
+		mac := k.led.key.sum(e.appendCanonical)
+		e.MAC = mac[:]
+		err := k.opts.Ledger.Append(ctx, *e)
+		if errors.Is(err, ErrLedgerConflict) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%w: it could not be written, nothing was changed: %w", ErrLedger, err)
+		}
+		k.led.mu.Lock()
+		defer k.led.mu.Unlock()
+		return k.led.take(e, k.id)
+	}
+	return fmt.Errorf("lethe: too many processes write the ledger: %w", ErrUnavailable)
+}
+
+// catchUp applies to the store, in order, what the ledger has and the store has not.
+func (k *Keyring) catchUp(ctx context.Context) error {
+	for conflicts := 0; ; {
+		if err := k.syncLedger(ctx); err != nil {
+			return err
+		}
+		meta, err := k.store.Meta(ctx)
+		if err != nil {
+			return storeErr(err)
+		}
+		entries, err := k.opts.Ledger.Read(ctx, meta.AppliedSeq)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrLedger, err)
+		}
+		if len(entries) == 0 {
+			return nil
+		}
+		prev := meta.LedgerHead
+		if meta.AppliedSeq == 0 {
+			prev = make([]byte, 32)
+		}
+		seq := meta.AppliedSeq
+		for i := range entries {
+			e := &entries[i]
+			mac := k.led.key.sum(e.appendCanonical)
+			if !hmac.Equal(mac[:], e.MAC) || e.Store != k.id || e.Seq != seq+1 || !bytes.Equal(e.Prev, prev) {
+				return fmt.Errorf("%w: entry %d does not follow what the store applied", ErrLedger, e.Seq)
+			}
+			head := e.hash()
+			err := k.apply(ctx, e, seq, head[:])
+			if errors.Is(err, ErrStoreConflict) {
+				if conflicts++; conflicts > 100 {
+					return fmt.Errorf("lethe: key store %w: %w", ErrUnavailable, err)
+				}
+				break // another process applied it
+			}
+			if err != nil {
+				return storeErr(err)
+			}
+			seq, prev = e.Seq, head[:]
+		}
+	}
+}
+
+func (k *Keyring) apply(ctx context.Context, e *LedgerEntry, prev uint64, head []byte) error {
+	switch e.Kind {
+	case LedgerForget:
+		gone, err := k.store.Forget(ctx, Forgetting{Tree: e.Tree, Epoch: e.Epoch, RefVer: e.RefVer, SRef: e.SRef, PID: e.PID, Seq: e.Seq, Prev: prev, Head: head, KIDs: e.KIDs})
+		if err != nil {
+			return err
+		}
+		return k.recordLate(ctx, e, gone)
+	case LedgerReadmit:
+		return k.store.Readmit(ctx, Readmission{Tree: e.Tree, RefVer: e.RefVer, SRef: e.SRef, PID: e.PID, Seq: e.Seq, Prev: prev, Head: head})
+	}
+	return k.store.Advance(ctx, prev, e.Seq, head)
+}
+
+// recordLate appends a second entry for keys that the forget deleted and its
+// entry does not list (minted in between), and for one applied in a later
+// epoch than it names, so that the next close re-keys their pages.
+func (k *Keyring) recordLate(ctx context.Context, e *LedgerEntry, gone []KeyRow) error {
+	listed := make(map[KeyID]bool, len(e.KIDs))
+	for _, kid := range e.KIDs {
+		listed[kid] = true
+	}
+	tree, _, err := k.store.Tree(ctx, e.Tree)
+	if err != nil {
+		return err
+	}
+	late := &LedgerEntry{Kind: LedgerForgetMore, Tree: e.Tree, Epoch: tree.ActiveEpoch, RefVer: e.RefVer, SRef: e.SRef, PID: e.PID}
+	for _, row := range gone {
+		if !listed[row.KID] || tree.ActiveEpoch > e.Epoch {
+			late.KIDs = append(late.KIDs, row.KID)
+			late.Pages = append(late.Pages, row.Page)
+		}
+	}
+	if len(late.KIDs) == 0 {
+		return nil
+	}
+	k.led.addDead(late.KIDs)
+	return k.appendLedger(ctx, late)
+}

@@ -1,0 +1,285 @@
+package envelope
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// mintReq is one key to be made.
+type mintReq struct {
+	i    int
+	ref  keyRef
+	sref SRef
+	kind KeyKind
+	seq  uint32
+}
+
+// leafPool holds leaves with free slots that this process fills. A leaf is
+// taken out while it is used, so two goroutines never race for its slots.
+type leafPool struct {
+	mu     sync.Mutex
+	leaves []PageRow
+	looked bool // the store was searched for leaves left open by earlier processes
+}
+
+const mintParallel = 4
+
+// take removes leaves with at least n free slots together, or all there are.
+func (p *leafPool) take(n int) (out []PageRow) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n > 0 && len(p.leaves) > 0 {
+		last := len(p.leaves) - 1
+		out = append(out, p.leaves[last])
+		n -= int(PageFanOut - p.leaves[last].Fill)
+		p.leaves = p.leaves[:last]
+	}
+	return out
+}
+
+func (p *leafPool) give(leaves ...PageRow) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range leaves {
+		if l.Fill < PageFanOut && len(p.leaves) < 64 {
+			p.leaves = append(p.leaves, l)
+		}
+	}
+}
+
+func (p *leafPool) drop() {
+	p.mu.Lock()
+	p.leaves = nil
+	p.mu.Unlock()
+}
+
+// mint makes keys in one transaction of its own, which commits before anything
+// is sealed under them. It adds the new keys to sets. again means that another
+// process made one of them first: load again.
+func (k *Keyring) mint(ctx context.Context, mints []mintReq, sets map[keyRef]*keySet, expires int64) (forgotten []keyRef, again bool, err error) {
+	root, err := k.rootKey(ctx, false)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := k.findLeaves(ctx); err != nil {
+		return nil, false, err
+	}
+	leaves := k.leaves.take(len(mints))
+	in := Insert{Tree: k.tree, Epoch: root.epoch}
+	free := 0
+	for _, l := range leaves {
+		free += int(PageFanOut - l.Fill)
+	}
+	pages, err := k.resolvePages(ctx, leaves)
+	if err != nil {
+		return nil, false, err
+	}
+	var fresh []PageRow
+	if need := len(mints) - free; need > 0 {
+		grow := growth{in: &in, root: root, pages: pages}
+		fresh, err = k.grow(ctx, &grow, 0, (need+PageFanOut-1)/PageFanOut)
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	now := time.Now().Unix()
+	var until int64
+	if k.opts.RotateAfter > 0 {
+		until = now + int64(k.opts.RotateAfter/time.Second)
+	}
+	secrets := make([][]byte, 0, len(mints))
+	defer func() {
+		for _, s := range secrets {
+			clear(s)
+		}
+	}()
+	slots := append(append([]PageRow(nil), leaves...), fresh...)
+	at := 0
+	taken := make([]uint32, len(slots))
+	for _, m := range mints {
+		pid, err := k.ensurePurpose(ctx, m.ref.purpose)
+		if err != nil {
+			return nil, false, err
+		}
+		for slots[at].Fill+taken[at] >= PageFanOut {
+			at++
+		}
+		taken[at]++
+		leaf := &slots[at]
+		page := pages[leaf.Page]
+		row := KeyRow{Tree: k.tree, Page: leaf.Page, PageGen: leaf.Gen, Kind: m.kind, Suite: k.opts.Suite, RefVer: refVersion, SRef: m.sref, PID: pid, Seq: m.seq, State: 1, Created: now}
+		if m.kind == KindSubject {
+			row.SealUntil = until
+		}
+		rand.Read(row.KID[:])
+		secret := newKey()
+		secrets = append(secrets, secret)
+		row.Wrapped = page.suite.seal(page.aead, nil, secret, row.appendAAD(nil, k.id, m.ref.purpose))
+		in.Keys = append(in.Keys, row)
+	}
+	for i := range slots {
+		slots[i].Fill += taken[i]
+		if i < len(leaves) {
+			if taken[i] > 0 {
+				in.Reserves = append(in.Reserves, Reserve{Page: slots[i].Page, Gen: slots[i].Gen, N: taken[i]})
+			}
+			continue
+		}
+		for j := range in.Pages {
+			if in.Pages[j].Page == slots[i].Page {
+				in.Pages[j].Fill = slots[i].Fill
+			}
+		}
+	}
+	done, err := k.store.Insert(ctx, in)
+	if err != nil {
+		k.leaves.drop()
+		if errors.Is(err, ErrStoreConflict) {
+			return nil, false, err
+		}
+		return nil, false, storeErr(err)
+	}
+	k.leaves.give(slots...)
+	left := make(map[int]bool)
+	for _, i := range done.Forgotten {
+		left[i] = true
+		forgotten = append(forgotten, mints[i].ref)
+	}
+	for _, i := range done.Exists {
+		left[i] = true
+	}
+	for i := range in.Keys {
+		if left[i] {
+			continue
+		}
+		old := sets[mints[i].ref]
+		set := &keySet{expires: expires}
+		if old != nil {
+			set.keys = append(set.keys, old.keys...)
+			set.index = append(set.index, old.index...)
+		}
+		if err := set.add(&in.Keys[i], secrets[i]); err != nil {
+			return nil, false, err
+		}
+		if n := len(set.index); n > 1 { // newest first
+			last := set.index[n-1]
+			copy(set.index[1:], set.index[:n-1])
+			set.index[0] = last
+		}
+		sets[mints[i].ref] = set
+	}
+	return forgotten, len(done.Exists) > 0, nil
+}
+
+// findLeaves looks once for leaves that earlier processes left with free slots.
+func (k *Keyring) findLeaves(ctx context.Context) error {
+	k.leaves.mu.Lock()
+	looked := k.leaves.looked
+	k.leaves.looked = true
+	k.leaves.mu.Unlock()
+	if looked {
+		return nil
+	}
+	open, err := k.store.OpenPages(ctx, k.tree, 0, mintParallel)
+	if err != nil {
+		return storeErr(err)
+	}
+	k.leaves.give(open...)
+	return nil
+}
+
+// growth collects the pages an insert adds.
+type growth struct {
+	in    *Insert
+	root  *rootKey
+	pages map[PageID]*pageKey
+}
+
+// grow adds n pages of a level. The first PageFanOut pages of each level hang on
+// the root, later ones on pages of the level above: a small store stays two
+// levels deep, and no page is ever moved.
+func (k *Keyring) grow(ctx context.Context, g *growth, level uint8, n int) ([]PageRow, error) {
+	if level > 10 {
+		return nil, errors.New("envelope: the key tree is full")
+	}
+	var out []PageRow
+	onRoot, err := k.store.CountRootPages(ctx, k.tree, level)
+	if err != nil {
+		return nil, storeErr(err)
+	}
+	for ; n > 0 && onRoot < PageFanOut; n, onRoot = n-1, onRoot+1 {
+		p, err := k.newPage(g, level, 0, g.root.epoch, g.root.suite, &pageKey{aead: g.root.aead, expires: g.root.expires})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	if n == 0 {
+		return out, nil
+	}
+	parents, err := k.store.OpenPages(ctx, k.tree, level+1, n/PageFanOut+2)
+	if err != nil {
+		return nil, storeErr(err)
+	}
+	keys, err := k.resolvePages(ctx, parents)
+	if err != nil {
+		return nil, err
+	}
+	for _, parent := range parents {
+		take := min(n, int(PageFanOut-parent.Fill))
+		if take <= 0 {
+			continue
+		}
+		g.in.Reserves = append(g.in.Reserves, Reserve{Page: parent.Page, Gen: parent.Gen, N: uint32(take)})
+		for range take {
+			p, err := k.newPage(g, level, parent.Page, parent.Gen, keys[parent.Page].suite, keys[parent.Page])
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, p)
+		}
+		n -= take
+	}
+	if n == 0 {
+		return out, nil
+	}
+	above, err := k.grow(ctx, g, level+1, (n+PageFanOut-1)/PageFanOut)
+	if err != nil {
+		return nil, err
+	}
+	for _, parent := range above {
+		take := min(n, PageFanOut)
+		for i := range g.in.Pages {
+			if g.in.Pages[i].Page == parent.Page {
+				g.in.Pages[i].Fill += uint32(take)
+			}
+		}
+		for range take {
+			p, err := k.newPage(g, level, parent.Page, parent.Gen, g.pages[parent.Page].suite, g.pages[parent.Page])
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, p)
+		}
+		n -= take
+	}
+	return out, nil
+}
+
+func (k *Keyring) newPage(g *growth, level uint8, parent PageID, parentGen uint64, suite Suite, under *pageKey) (PageRow, error) {
+	p := PageRow{Tree: k.tree, Page: newPageID(), Parent: parent, ParentGen: parentGen, Level: level, Gen: g.root.epoch, Suite: k.opts.Suite}
+	secret := newKey()
+	defer clear(secret)
+	p.Wrapped = suite.seal(under.aead, nil, secret, p.appendAAD(nil, k.id))
+	a, err := p.Suite.aead(secret)
+	if err != nil {
+		return p, fmt.Errorf("envelope: %w", err)
+	}
+	g.pages[p.Page] = &pageKey{gen: p.Gen, suite: p.Suite, aead: a, expires: under.expires}
+	g.in.Pages = append(g.in.Pages, p)
+	return p, nil
+}

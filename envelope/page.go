@@ -1,0 +1,156 @@
+package envelope
+
+import (
+	"context"
+	"crypto/cipher"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// pageKey is an unwrapped page key.
+type pageKey struct {
+	gen     uint64
+	suite   Suite
+	aead    cipher.AEAD
+	expires int64
+}
+
+// pageCache holds unwrapped page keys for at most as long as the root they came from.
+type pageCache struct {
+	mu sync.RWMutex
+	m  map[PageID]*pageKey
+}
+
+func (c *pageCache) get(id PageID, gen uint64, now int64) *pageKey {
+	c.mu.RLock()
+	p := c.m[id]
+	c.mu.RUnlock()
+	if p == nil || p.gen != gen || now >= p.expires {
+		return nil
+	}
+	return p
+}
+
+func (c *pageCache) put(id PageID, p *pageKey, max int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil || len(c.m) >= max {
+		c.m = make(map[PageID]*pageKey)
+	}
+	c.m[id] = p
+}
+
+func (c *pageCache) purge() {
+	c.mu.Lock()
+	c.m = nil
+	c.mu.Unlock()
+}
+
+// errStalePage: a row was wrapped under another generation than its parent has
+// now; the tree was re-keyed between two reads, so read again.
+var errStalePage = errors.New("envelope: the key tree was re-keyed meanwhile")
+
+// resolvePages unwraps the keys of rows, reading ancestors it does not know
+// level by level.
+func (k *Keyring) resolvePages(ctx context.Context, rows []PageRow) (map[PageID]*pageKey, error) {
+	now := k.clock.now()
+	out := make(map[PageID]*pageKey, len(rows))
+	todo := make([]PageRow, 0, len(rows))
+	seen := make(map[PageID]bool, len(rows))
+	level := rows
+	for depth := 0; len(level) > 0; depth++ {
+		if depth > 64 {
+			return nil, fmt.Errorf("%w: the key tree has a loop", ErrDecrypt)
+		}
+		var parents []PageID
+		for _, p := range level {
+			if seen[p.Page] {
+				continue
+			}
+			seen[p.Page] = true
+			if key := k.pages.get(p.Page, p.Gen, now); key != nil {
+				out[p.Page] = key
+				continue
+			}
+			todo = append(todo, p)
+			if p.Parent != 0 && !seen[p.Parent] {
+				parents = append(parents, p.Parent)
+			}
+		}
+		if len(parents) == 0 {
+			break
+		}
+		var err error
+		if level, err = k.store.Pages(ctx, k.tree, parents); err != nil {
+			return nil, storeErr(err)
+		}
+	}
+	if len(todo) == 0 {
+		return out, nil
+	}
+	root, err := k.rootKey(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(todo, func(a, b PageRow) int { return int(b.Level) - int(a.Level) })
+	for i := range todo { // ancestors first
+		p := &todo[i]
+		suite, aead, gen := root.suite, root.aead, root.epoch
+		if p.Parent != 0 {
+			parent := out[p.Parent]
+			if parent == nil {
+				return nil, fmt.Errorf("%w: page %d names a parent the store does not have", ErrKeyMissing, p.Page)
+			}
+			suite, aead, gen = parent.suite, parent.aead, parent.gen
+		}
+		if p.ParentGen != gen {
+			return nil, errStalePage
+		}
+		key, err := unwrapPage(p, k.id, suite, aead)
+		if err != nil {
+			return nil, err
+		}
+		key.expires = root.expires
+		out[p.Page] = key
+		k.pages.put(p.Page, key, k.opts.CacheSize)
+	}
+	return out, nil
+}
+
+func unwrapPage(p *PageRow, id StoreID, suite Suite, aead cipher.AEAD) (*pageKey, error) {
+	if !p.Suite.valid() {
+		return nil, fmt.Errorf("%w: page %d has unknown suite %d", ErrDecrypt, p.Page, p.Suite)
+	}
+	secret, err := suite.open(aead, nil, p.Wrapped, p.appendAAD(nil, id))
+	if err != nil || len(secret) != keySize {
+		return nil, fmt.Errorf("%w: page %d of the key store was changed", ErrDecrypt, p.Page)
+	}
+	defer clear(secret)
+	a, err := p.Suite.aead(secret)
+	if err != nil {
+		return nil, err
+	}
+	return &pageKey{gen: p.Gen, suite: p.Suite, aead: a}, nil
+}
+
+// unwrapRow opens a key row under its leaf.
+func (k *Keyring) unwrapRow(row *KeyRow, pages map[PageID]*pageKey) ([]byte, error) {
+	page := pages[row.Page]
+	if page == nil {
+		return nil, fmt.Errorf("%w: key row names page %d, which the store does not have", ErrKeyMissing, row.Page)
+	}
+	if page.gen != row.PageGen {
+		return nil, errStalePage
+	}
+	name, ok := k.purposeName(row.PID)
+	if !ok || row.Tree != k.tree || row.Expires != 0 || !row.Suite.valid() {
+		return nil, fmt.Errorf("%w: key row %x has a purpose, tree, suite or expiry this version does not know", ErrDecrypt, row.KID)
+	}
+	secret, err := page.suite.open(page.aead, nil, row.Wrapped, row.appendAAD(nil, k.id, name))
+	if err != nil || len(secret) != keySize {
+		return nil, fmt.Errorf("%w: key row %x of the key store was changed", ErrDecrypt, row.KID)
+	}
+	return secret, nil
+}

@@ -1,0 +1,76 @@
+package envelope
+
+import "context"
+
+func (k *Keyring) purposeID(name string) (PID, bool) {
+	k.purposeMu.RLock()
+	defer k.purposeMu.RUnlock()
+	pid, ok := k.purposes[name]
+	return pid, ok
+}
+
+// pidOf returns a number no purpose has when the name was never used.
+func (k *Keyring) pidOf(name string) PID {
+	if pid, ok := k.purposeID(name); ok {
+		return pid
+	}
+	return ^PID(0)
+}
+
+func (k *Keyring) purposeName(pid PID) (string, bool) {
+	k.purposeMu.RLock()
+	defer k.purposeMu.RUnlock()
+	name, ok := k.names[pid]
+	return name, ok
+}
+
+func (k *Keyring) purposeNames() []string {
+	k.purposeMu.RLock()
+	defer k.purposeMu.RUnlock()
+	out := make([]string, 0, len(k.purposes))
+	for name := range k.purposes {
+		out = append(out, name)
+	}
+	return out
+}
+
+// learnPurposes reads the purposes again when rows use one made by another process.
+func (k *Keyring) learnPurposes(ctx context.Context, rows []KeyRow) error {
+	known := true
+	for i := range rows {
+		if _, ok := k.purposeName(rows[i].PID); !ok {
+			known = false
+		}
+	}
+	if known {
+		return nil
+	}
+	all, err := k.store.Purposes(ctx)
+	if err != nil {
+		return storeErr(err)
+	}
+	k.purposeMu.Lock()
+	defer k.purposeMu.Unlock()
+	for _, p := range all {
+		k.purposes[p.Name], k.names[p.PID] = p.PID, p.Name
+	}
+	return nil
+}
+
+// ensurePurpose returns the number of a purpose, making it on first use.
+func (k *Keyring) ensurePurpose(ctx context.Context, name string) (PID, error) {
+	if pid, ok := k.purposeID(name); ok {
+		return pid, nil
+	}
+	if err := validName("purpose", name); err != nil {
+		return 0, err
+	}
+	pid, err := k.store.AddPurpose(ctx, name)
+	if err != nil {
+		return 0, storeErr(err)
+	}
+	k.purposeMu.Lock()
+	defer k.purposeMu.Unlock()
+	k.purposes[name], k.names[pid] = pid, name
+	return pid, nil
+}

@@ -1,0 +1,173 @@
+package envelope
+
+import (
+	"context"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lethe-go/lethe/kms"
+)
+
+// rootKey is the unwrapped root page key R_e.
+type rootKey struct {
+	epoch   uint64
+	uri     string
+	commit  [32]byte
+	suite   Suite
+	aead    cipher.AEAD
+	expires int64 // clock nanoseconds
+}
+
+// newPageID draws an identifier that grows with time, 63 bits: no coordination
+// between processes, and neighbours in the index stay neighbours.
+func newPageID() PageID {
+	var r [4]byte
+	rand.Read(r[:])
+	ms := uint64(time.Now().UnixMilli()) & (1<<41 - 1)
+	return PageID(ms<<22 | uint64(binary.BigEndian.Uint32(r[:]))>>10)
+}
+
+func keyURI(key kms.Key) string {
+	if id, ok := key.(kms.Identified); ok {
+		return id.KeyURI()
+	}
+	return ""
+}
+
+// wrapRoot asks the KMS to wrap a root and checks the answer by unwrapping it.
+func wrapRoot(ctx context.Context, key kms.Key, id StoreID, tree TreeID, epoch uint64, opts Options, secret []byte) (RootRow, error) {
+	commit := rootCommit(id, tree, epoch, secret)
+	row := RootRow{Tree: tree, Epoch: epoch, KMSURI: keyURI(key), Suite: opts.Suite, Commit: commit[:], State: RootStaged, Created: time.Now().UTC().Truncate(time.Second)}
+	row.KMSHandle = row.KMSURI
+	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
+	defer cancel()
+	var err error
+	aad := row.appendAAD(nil, id)
+	if row.Wrapped, err = key.EncryptWithContext(ctx, secret, aad); err != nil {
+		return row, kmsErr("wrap the root of the key store", err)
+	}
+	back, err := key.DecryptWithContext(ctx, row.Wrapped, aad)
+	if err != nil {
+		return row, kmsErr("unwrap what it has just wrapped", err)
+	}
+	defer clear(back)
+	if subtle.ConstantTimeCompare(back, secret) != 1 {
+		return row, fmt.Errorf("%w: it returned another root than it was given", ErrWrongKey)
+	}
+	return row, nil
+}
+
+func kmsErr(what string, err error) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case kms.Retryable(err):
+		return fmt.Errorf("lethe: the KMS could not %s: %w: %w", what, ErrUnavailable, err)
+	}
+	return fmt.Errorf("%w: it could not %s: %w", ErrWrongKey, what, err)
+}
+
+// rootKey returns the active root, from memory while it is younger than the
+// TTL. Concurrent callers share one KMS call. fresh skips the memory.
+func (k *Keyring) rootKey(ctx context.Context, fresh bool) (*rootKey, error) {
+	if k.closed.Load() {
+		return nil, ErrClosed
+	}
+	if !fresh {
+		k.rootMu.RLock()
+		r := k.root
+		k.rootMu.RUnlock()
+		if r != nil && k.clock.now() < r.expires {
+			return r, nil
+		}
+	}
+	ch := k.roots.DoChan("root", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*k.opts.Timeout)
+		defer cancel()
+		return k.loadRoot(ctx)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case res := <-ch:
+		if res.Err != nil {
+			return nil, res.Err
+		}
+		return res.Val.(*rootKey), nil
+	}
+}
+
+func (k *Keyring) loadRoot(ctx context.Context) (*rootKey, error) {
+	if k.led.opened() {
+		if err := k.syncLedger(ctx); err != nil {
+			return nil, err
+		}
+	}
+	expires := k.clock.now() + int64(k.opts.CacheTTL)
+	tree, rows, err := k.store.Tree(ctx, k.tree)
+	if err != nil {
+		return nil, storeErr(err)
+	}
+	if err := k.led.checkEpoch(tree.ActiveEpoch); err != nil {
+		return nil, err
+	}
+	secret, row, err := k.unwrapRoot(ctx, tree.ActiveEpoch, rows)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(secret)
+	r := &rootKey{epoch: row.Epoch, uri: row.KMSURI, suite: row.Suite, expires: expires}
+	copy(r.commit[:], row.Commit)
+	if r.aead, err = row.Suite.aead(secret); err != nil {
+		return nil, err
+	}
+	if err := k.led.checkRoot(r); err != nil {
+		return nil, err
+	}
+	k.rootMu.Lock()
+	k.root = r
+	k.rootMu.Unlock()
+	return r, nil
+}
+
+// unwrapRoot tries the keys whose identity the row names first, then the others.
+func (k *Keyring) unwrapRoot(ctx context.Context, epoch uint64, rows []RootRow) ([]byte, *RootRow, error) {
+	k.keyMu.RLock()
+	keys := k.keys
+	k.keyMu.RUnlock()
+	last := fmt.Errorf("%w: it has no active root for epoch %d", ErrKeyMissing, epoch)
+	for _, named := range []bool{true, false} {
+		for i := range rows {
+			row := &rows[i]
+			if row.Epoch != epoch || row.State != RootActive {
+				continue
+			}
+			for _, key := range keys {
+				if (keyURI(key) == row.KMSURI) != named {
+					continue
+				}
+				secret, err := key.DecryptWithContext(ctx, row.Wrapped, row.appendAAD(nil, k.id))
+				if err != nil {
+					err = kmsErr(fmt.Sprintf("unwrap the root of store %x, which was wrapped by %q", k.id, row.KMSURI), err)
+					if !errors.Is(last, ErrUnavailable) {
+						last = err
+					}
+					continue
+				}
+				commit := rootCommit(k.id, row.Tree, row.Epoch, secret)
+				if len(secret) != keySize || subtle.ConstantTimeCompare(commit[:], row.Commit) != 1 {
+					clear(secret)
+					last = fmt.Errorf("%w: the KMS answered with another root than was wrapped", ErrWrongKey)
+					continue
+				}
+				return secret, row, nil
+			}
+		}
+	}
+	return nil, nil, last
+}

@@ -1,0 +1,45 @@
+package envelope
+
+import (
+	"crypto/cipher"
+	"crypto/rand"
+)
+
+// seal appends nonce, ciphertext and tag to dst.
+func (s Suite) seal(a cipher.AEAD, dst, plaintext, aad []byte) []byte {
+	if s == SuiteAES256GCM {
+		return a.Seal(dst, nil, plaintext, aad)
+	}
+	n := len(dst)
+	dst = append(dst, make([]byte, s.nonceSize())...)
+	rand.Read(dst[n:]) // never fails: crypto/rand ends the program instead
+	return a.Seal(dst, dst[n:], plaintext, aad)
+}
+
+// open appends the plaintext of a body made by seal. Any failure is ErrDecrypt.
+func (s Suite) open(a cipher.AEAD, dst, body, aad []byte) ([]byte, error) {
+	var out []byte
+	var err error
+	switch {
+	case len(body) < s.overhead():
+		return nil, ErrDecrypt
+	case s == SuiteAES256GCM:
+		out, err = a.Open(dst, nil, body, aad)
+	default:
+		n := s.nonceSize()
+		out, err = a.Open(dst, body[:n], body[n:], aad)
+	}
+	if err != nil {
+		return nil, ErrDecrypt
+	}
+	return out, nil
+}
+
+// wrapKey seals a 32-byte key under another.
+func (s Suite) wrapKey(under []byte, key, aad []byte) ([]byte, error) {
+	a, err := s.aead(under)
+	if err != nil {
+		return nil, err
+	}
+	return s.seal(a, make([]byte, 0, keySize+s.overhead()), key, aad), nil
+}
