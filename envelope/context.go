@@ -47,13 +47,14 @@ func (r *RootRow) appendAAD(dst []byte, store StoreID) []byte {
 	return appendLP(dst, r.KMSURI)
 }
 
-// rootCommit commits to a root page key, so that a KMS that answers with another
+// rootCommit commits to a root page key and its suite, so that a KMS that answers with another
 // key is found out before anything is wrapped under it.
-func rootCommit(store StoreID, tree TreeID, epoch uint64, key []byte) [32]byte {
+func rootCommit(store StoreID, tree TreeID, epoch uint64, suite Suite, key []byte) [32]byte {
 	b := appendLP(make([]byte, 0, 128), "lethe/1/root-commit")
 	b = append(b, store[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(tree))
 	b = binary.BigEndian.AppendUint64(b, epoch)
+	b = append(b, byte(suite))
 	b = append(b, key...)
 	sum := sha256.Sum256(b)
 	clear(b)

@@ -50,6 +50,8 @@ func (k *Keyring) forget(ctx context.Context, s Subject, pid PID) (Receipt, erro
 	if k.closed.Load() {
 		return Receipt{}, ErrClosed
 	}
+	ctx, cancel := context.WithTimeout(ctx, 4*k.opts.Timeout)
+	defer cancel()
 	k.forgetMu.Lock()
 	defer k.forgetMu.Unlock()
 	if err := k.catchUp(ctx); err != nil {
@@ -87,9 +89,9 @@ func (k *Keyring) forget(ctx context.Context, s Subject, pid PID) (Receipt, erro
 	}
 	k.uncache(s, pid)
 	// Committed: the caller's cancellation no longer counts.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*k.opts.Timeout)
-	defer cancel()
-	err = k.catchUp(ctx)
+	done, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*k.opts.Timeout)
+	defer stop()
+	err = k.catchUp(done)
 	k.uncache(s, pid)
 	r := Receipt{Store: k.id, Seq: e.Seq, Time: time.Unix(e.Time, 0).UTC(), KeyIDs: e.KIDs, Unknown: len(e.KIDs) == 0}
 	if err != nil {
@@ -100,6 +102,10 @@ func (k *Keyring) forget(ctx context.Context, s Subject, pid PID) (Receipt, erro
 
 // Readmit lets a forgotten subject come back: new data may be sealed for it,
 // under new keys. What was forgotten stays forgotten.
+//
+// Where several processes run, wait Options.CacheTTL after the Forget: until
+// then another process may still seal under the dead key it holds, and such a
+// record is lost.
 func (k *Keyring) Readmit(ctx context.Context, s Subject) error {
 	return k.readmit(ctx, s, 0)
 }

@@ -223,6 +223,9 @@ func NewKeyring(ctx context.Context, store Store, key kms.Key, opts Options) (*K
 	if err == nil {
 		err = k.catchUp(ctx)
 	}
+	if err == nil {
+		err = k.led.checkRoot(k.root) // it was loaded before the ledger could be read
+	}
 	if err != nil {
 		k.Close()
 		return nil, storeErr(err)

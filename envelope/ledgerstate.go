@@ -78,6 +78,19 @@ func (l *ledgerState) checkEpoch(epoch uint64) error {
 	return nil
 }
 
+// checkEpoch judges the epoch the store is in, with the ledger's newest entries
+// in hand if the ones known do not explain it.
+func (k *Keyring) checkEpoch(ctx context.Context, epoch uint64) error {
+	err := k.led.checkEpoch(epoch)
+	if err == nil {
+		return nil
+	}
+	if err := k.syncLedger(ctx); err != nil {
+		return err
+	}
+	return k.led.checkEpoch(epoch)
+}
+
 // checkRoot compares the commitment the ledger recorded with the root in use.
 func (l *ledgerState) checkRoot(r *rootKey) error {
 	l.mu.RLock()

@@ -92,7 +92,7 @@ func (k *Keyring) completeSwitch(ctx context.Context) error {
 	if err != nil {
 		return storeErr(err)
 	}
-	if err := k.led.checkEpoch(tree.ActiveEpoch); err != nil {
+	if err := k.checkEpoch(ctx, tree.ActiveEpoch); err != nil {
 		return err
 	}
 	k.led.mu.RLock()

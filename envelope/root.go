@@ -41,7 +41,7 @@ func keyURI(key kms.Key) string {
 
 // wrapRoot asks the KMS to wrap a root and checks the answer by unwrapping it.
 func wrapRoot(ctx context.Context, key kms.Key, id StoreID, tree TreeID, epoch uint64, opts Options, secret []byte) (RootRow, error) {
-	commit := rootCommit(id, tree, epoch, secret)
+	commit := rootCommit(id, tree, epoch, opts.Suite, secret)
 	row := RootRow{Tree: tree, Epoch: epoch, KMSURI: keyURI(key), Suite: opts.Suite, Commit: commit[:], State: RootStaged, Created: time.Now().UTC().Truncate(time.Second)}
 	row.KMSHandle = row.KMSURI
 	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
@@ -113,7 +113,7 @@ func (k *Keyring) loadRoot(ctx context.Context) (*rootKey, error) {
 	if err != nil {
 		return nil, storeErr(err)
 	}
-	if err := k.led.checkEpoch(tree.ActiveEpoch); err != nil {
+	if err := k.checkEpoch(ctx, tree.ActiveEpoch); err != nil {
 		return nil, err
 	}
 	secret, row, err := k.unwrapRoot(ctx, tree.ActiveEpoch, rows)
@@ -159,7 +159,7 @@ func (k *Keyring) unwrapRoot(ctx context.Context, epoch uint64, rows []RootRow) 
 					}
 					continue
 				}
-				commit := rootCommit(k.id, row.Tree, row.Epoch, secret)
+				commit := rootCommit(k.id, row.Tree, row.Epoch, row.Suite, secret)
 				if len(secret) != keySize || subtle.ConstantTimeCompare(commit[:], row.Commit) != 1 {
 					clear(secret)
 					last = fmt.Errorf("%w: the KMS answered with another root than was wrapped", ErrWrongKey)
