@@ -3,6 +3,7 @@ package envelope
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"sync"
 
 	"github.com/lethe-go/lethe/envelope/internal/wire"
 )
@@ -90,6 +91,37 @@ func recordDigest(h *wire.Header) [32]byte {
 // scopeTag numbers a scope by its names, so that reordering the fields of a
 // struct changes nothing: SHA-256(lp "lethe/1/scope" | lp group | lp purpose)[:2].
 func scopeTag(group, purpose string) uint16 {
+	if group == "" && purpose == "" {
+		return defaultScopeTag
+	}
+	name := scopeName{group, purpose}
+	scopeTags.RLock()
+	tag, ok := scopeTags.m[name]
+	scopeTags.RUnlock()
+	if ok {
+		return tag
+	}
+	tag = computeScopeTag(group, purpose)
+	scopeTags.Lock()
+	defer scopeTags.Unlock()
+	if len(scopeTags.m) >= 1024 { // programs declare few
+		clear(scopeTags.m)
+	}
+	scopeTags.m[name] = tag
+	return tag
+}
+
+type scopeName struct{ group, purpose string }
+
+// scopeTags remembers what computeScopeTag said.
+var scopeTags = struct {
+	sync.RWMutex
+	m map[scopeName]uint16
+}{m: make(map[scopeName]uint16)}
+
+var defaultScopeTag = computeScopeTag("", "")
+
+func computeScopeTag(group, purpose string) uint16 {
 	var buf [128]byte
 	b := appendLP(buf[:0], "lethe/1/scope")
 	b = appendLP(b, group)

@@ -1,0 +1,122 @@
+package lethe
+
+import (
+	"bytes"
+	"database/sql/driver"
+	"encoding"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+)
+
+// sealedMember is the only member of the JSON object that holds sealed bytes.
+const sealedMember = "$lethe"
+
+var base64url = base64.RawURLEncoding.Strict()
+
+// Text makes a Secret, Keys or BlindIndex a parameter for a text column: its
+// base64url form, or NULL. Scan reads text and binary columns alike.
+func Text(v encoding.TextMarshaler) driver.Valuer { return textValuer{v} }
+
+type textValuer struct{ v encoding.TextMarshaler }
+
+func (t textValuer) Value() (driver.Value, error) {
+	b, err := t.v.MarshalText()
+	if err != nil || len(b) == 0 {
+		return nil, err
+	}
+	return string(b), nil
+}
+
+// check tells stored bytes of one of our types from anything else. None of them
+// starts with a byte that can start their text form.
+type check func(b []byte) bool
+
+func isCell(b []byte) bool   { return len(b) >= 1+12+16 && b[0]>>4 == 1 }
+func isHeader(b []byte) bool { return len(b) >= 110 && b[0] == 1 }
+func isIndex(b []byte) bool  { return len(b) >= 3 && len(b) <= 34 && b[0] < ' ' }
+
+func errPlaintext() error {
+	return fmt.Errorf("%w: the stored value is not a sealed one; take plaintext input in an Input field and seal it", ErrNotSealed)
+}
+
+func sqlValue(b []byte, null bool, err error) (driver.Value, error) {
+	if err != nil || null {
+		return nil, err
+	}
+	return bytes.Clone(b), nil
+}
+
+func textForm(b []byte, null bool, err error) ([]byte, error) {
+	if err != nil || null {
+		return nil, err
+	}
+	return base64url.AppendEncode(nil, b), nil
+}
+
+func jsonForm(b []byte, null bool, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	if null {
+		return []byte("null"), nil
+	}
+	out := make([]byte, 0, len(sealedMember)+7+base64url.EncodedLen(len(b)))
+	out = append(out, `{"`+sealedMember+`":"`...)
+	out = base64url.AppendEncode(out, b)
+	return append(out, `"}`...), nil
+}
+
+func scanSealed(src any, ok check) (b []byte, null bool, err error) {
+	switch v := src.(type) {
+	case nil:
+		return nil, true, nil
+	case []byte:
+		if ok(v) {
+			return v, false, nil
+		}
+		return parseText(v, ok)
+	case string:
+		if ok([]byte(v)) {
+			return []byte(v), false, nil
+		}
+		return parseText([]byte(v), ok)
+	}
+	return nil, false, fmt.Errorf("lethe: cannot scan a %T: the column must hold bytes or text", src)
+}
+
+func parseBinary(b []byte, ok check) ([]byte, bool, error) {
+	if len(b) == 0 {
+		return nil, true, nil
+	}
+	if !ok(b) {
+		return nil, false, errPlaintext()
+	}
+	return b, false, nil
+}
+
+func parseText(text []byte, ok check) ([]byte, bool, error) {
+	if len(text) == 0 {
+		return nil, true, nil
+	}
+	b, err := base64url.AppendDecode(nil, text)
+	if err != nil || !ok(b) {
+		return nil, false, errPlaintext()
+	}
+	return b, false, nil
+}
+
+func parseJSON(data []byte, ok check) ([]byte, bool, error) {
+	if bytes.Equal(bytes.TrimSpace(data), []byte("null")) {
+		return nil, true, nil
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(data, &members) != nil || len(members) != 1 {
+		return nil, false, errPlaintext()
+	}
+	var text *string
+	if json.Unmarshal(members[sealedMember], &text) != nil || text == nil || *text == "" {
+		return nil, false, errPlaintext()
+	}
+	return parseText([]byte(*text), ok)
+}

@@ -1,0 +1,152 @@
+package lethe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/lethe-go/lethe/envelope"
+)
+
+// Options configure a Sealer.
+type Options struct {
+	// Policy decides what a call may open; nil allows everything.
+	Policy Policy
+	// RequireTenant makes every call fail but those of a Sealer from Tenant.
+	RequireTenant bool
+}
+
+// Sealer seals and opens rows of type T. It is safe for concurrent use.
+type Sealer[T any] struct {
+	ring   *envelope.Keyring
+	plan   *plan
+	opts   Options
+	tenant string
+}
+
+// For checks every tag of T and returns its Sealer. The error lists all mistakes at once.
+func For[T any](ring *envelope.Keyring, opts ...Options) (*Sealer[T], error) {
+	if ring == nil {
+		return nil, errors.New("lethe: For needs a Keyring: envelope.NewKeyring makes one")
+	}
+	if len(opts) > 1 {
+		return nil, errors.New("lethe: For takes one Options at most")
+	}
+	p, err := newPlan(reflect.TypeFor[T]())
+	if err != nil {
+		return nil, err
+	}
+	s := &Sealer[T]{ring: ring, plan: p}
+	if len(opts) == 1 {
+		s.opts = opts[0]
+	}
+	return s, nil
+}
+
+// Tenant returns a view of the Sealer for one tenant, whose keys are its own.
+// The tenant is authenticated with every record and never read from the row. It
+// is checked when the view is used: UTF-8 of 1 to 1024 bytes without white
+// space at the edges.
+func (s *Sealer[T]) Tenant(tenant string) *Sealer[T] {
+	view := *s
+	view.tenant = tenant
+	view.opts.RequireTenant = true
+	return &view
+}
+
+// ready checks what holds for every call.
+func (s *Sealer[T]) ready(document bool) error {
+	if s.opts.RequireTenant && s.tenant == "" {
+		return errors.New("lethe: this Sealer needs a tenant: call Tenant with a name that is not empty")
+	}
+	if s.plan.document && !document {
+		return fmt.Errorf("lethe: %s is a document with plain fields: use lethe.Marshal and lethe.Unmarshal", s.plan.typ)
+	}
+	return nil
+}
+
+// one views a single row as a slice, without copying it.
+func one[T any](row *T) ([]*T, error) {
+	if row == nil {
+		return nil, errors.New("lethe: the row is nil")
+	}
+	return []*T{row}, nil
+}
+
+func pointers[T any](rows []T) []*T {
+	out := make([]*T, len(rows))
+	for i := range rows {
+		out[i] = &rows[i]
+	}
+	return out
+}
+
+// Seal seals every field of row that was set with Of, and computes the blind
+// indexes over them. A row without Keys is new: it gets data keys of its own,
+// fields that were never set become NULL. A row with Keys, as loaded from the
+// database, keeps them, and fields that were not set stay as they are.
+//
+// On error nothing of the row changed. ErrSealed: there is nothing to seal, or a
+// new row holds ciphertext of another. ErrNoSubject: the subject or row id is
+// empty. ErrForgotten: the person was forgotten. ErrUnavailable: retry.
+func (s *Sealer[T]) Seal(ctx context.Context, row *T) error {
+	rows, err := one(row)
+	if err != nil {
+		return err
+	}
+	return s.seal(ctx, rows, false)
+}
+
+// SealSlice is Seal for many rows, whose keys are fetched in one batch. It is
+// all or nothing; the error names the row.
+func (s *Sealer[T]) SealSlice(ctx context.Context, rows []T) error {
+	return s.seal(ctx, pointers(rows), false)
+}
+
+// Reseal seals the row anew from its values, under new data keys, and computes
+// all blind indexes, for instance after a normaliser or the number of bits
+// changed. Every field must be Plain, Open or NULL. Write the whole row afterwards.
+func (s *Sealer[T]) Reseal(ctx context.Context, row *T) error {
+	rows, err := one(row)
+	if err != nil {
+		return err
+	}
+	return s.seal(ctx, rows, true)
+}
+
+// Open opens the row's sealed fields, or those of them that Fields names, as far
+// as the policy allows. Fields of a person who was forgotten become Forgotten and
+// fields the policy denies become Denied; neither is an error. A field that is
+// damaged becomes Failed, all others open, and the error is a *RowErrors.
+// After any other error (ErrUnavailable, the context's) no field changed.
+func (s *Sealer[T]) Open(ctx context.Context, row *T, opts ...OpenOption) error {
+	rows, err := one(row)
+	if err != nil {
+		return err
+	}
+	return s.open(ctx, rows, opts)
+}
+
+// OpenSlice is Open for many rows, whose keys are fetched in one batch.
+func (s *Sealer[T]) OpenSlice(ctx context.Context, rows []T, opts ...OpenOption) error {
+	return s.open(ctx, pointers(rows), opts)
+}
+
+// Rewrap moves the row's Keys under the newest keys of its subjects, for
+// instance after [envelope.Keyring.Rotate], and reports whether they changed.
+// Fields are not touched. Write the Keys only, guarded by the old ones.
+func (s *Sealer[T]) Rewrap(ctx context.Context, row *T) (changed bool, err error) {
+	rows, err := one(row)
+	if err != nil {
+		return false, err
+	}
+	at, err := s.rewrap(ctx, rows)
+	return len(at) == 1, err
+}
+
+// RewrapSlice is Rewrap for many rows; changed lists the rows whose Keys are new.
+// On error no row changed.
+func (s *Sealer[T]) RewrapSlice(ctx context.Context, rows []T) (changed []int, err error) {
+	return s.rewrap(ctx, pointers(rows))
+}

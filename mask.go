@@ -1,0 +1,138 @@
+package lethe
+
+import (
+	"encoding/binary"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maskFunc shows part of a text. nil is "full".
+type maskFunc func(text string) string
+
+const fullMask = "••••"
+
+// masks are the mask= options. Each takes the value as text and keeps no more
+// than its comment says; what does not look like its kind is masked fully.
+var masks = map[string]maskFunc{
+	"full":     nil,
+	"email":    maskEmail,    // the first letter and the domain
+	"phone":    maskPhone,    // a leading + and the last two digits
+	"last4":    maskLast4,    // the last four letters or digits
+	"initials": maskInitials, // the first letter of each word
+	"year":     maskYear,     // of a time, or of text that starts with four digits and a dash
+	"iban":     maskIBAN,     // the country and the last four characters
+}
+
+// maskCodecs are the codecs each mask applies to.
+var maskCodecs = map[string][]uint8{
+	"email":    {codecBytes, codecText},
+	"phone":    {codecBytes, codecText},
+	"last4":    {codecBytes, codecText, codecInt, codecUint},
+	"initials": {codecBytes, codecText},
+	"year":     {codecBytes, codecText, codecTime},
+	"iban":     {codecBytes, codecText},
+}
+
+func (m maskFunc) apply(codec uint8, b []byte) string {
+	if m == nil {
+		return fullMask
+	}
+	text := ""
+	switch codec {
+	case codecBytes, codecText:
+		text = string(b)
+	case codecInt:
+		if len(b) == 8 {
+			text = strconv.FormatInt(int64(binary.BigEndian.Uint64(b)), 10) //nolint:gosec // two's complement is the encoding
+		}
+	case codecUint:
+		if len(b) == 8 {
+			text = strconv.FormatUint(binary.BigEndian.Uint64(b), 10)
+		}
+	case codecTime:
+		if t, ok := parseTime(b); ok {
+			text = t.Format("2006-01-02")
+		}
+	}
+	if !utf8.ValidString(text) {
+		return fullMask
+	}
+	return m(text)
+}
+
+func maskEmail(s string) string {
+	s = strings.TrimSpace(s)
+	at := strings.LastIndexByte(s, '@')
+	if at < 1 || at == len(s)-1 {
+		return fullMask
+	}
+	first, _ := utf8.DecodeRuneInString(s)
+	return string(first) + "***" + s[at:]
+}
+
+func maskPhone(s string) string {
+	digits := keepDigits(s)
+	if len(digits) < 6 {
+		return fullMask
+	}
+	plus := ""
+	if strings.HasPrefix(strings.TrimSpace(s), "+") {
+		plus = "+"
+	}
+	return plus + "*** *** " + digits[len(digits)-2:]
+}
+
+func maskLast4(s string) string {
+	var kept []rune
+	for _, r := range s {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			kept = append(kept, r)
+		}
+	}
+	if len(kept) < 8 {
+		return fullMask
+	}
+	return fullMask + " " + string(kept[len(kept)-4:])
+}
+
+func maskInitials(s string) string {
+	var b strings.Builder
+	for word := range strings.FieldsSeq(s) {
+		r, _ := utf8.DecodeRuneInString(word)
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(r)
+		b.WriteByte('.')
+	}
+	if b.Len() == 0 {
+		return fullMask
+	}
+	return b.String()
+}
+
+func maskYear(s string) string {
+	if len(s) < 5 || s[4] != '-' || strings.Trim(s[:4], "0123456789") != "" {
+		return fullMask
+	}
+	return s[:4] + "-••-••"
+}
+
+func maskIBAN(s string) string {
+	s = strings.ReplaceAll(s, " ", "")
+	if len(s) < 15 || len(s) > 34 || strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return fullMask
+	}
+	return s[:2] + fullMask + " " + s[len(s)-4:]
+}
+
+func keepDigits(s string) string {
+	return strings.Map(func(r rune) rune {
+		if d := decimal(r); d >= 0 {
+			return '0' + d
+		}
+		return -1
+	}, s)
+}

@@ -1,0 +1,231 @@
+package lethe
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// shadow is a struct type that encoding/json treats like a document's, except
+// that every sealed field is a json.RawMessage. The outermost has the document's
+// Keys as its last field.
+type shadow struct {
+	typ    reflect.Type
+	fields []shadowField
+	omits  []func(v reflect.Value) bool // per field of the plan: is the value to be left out
+}
+
+type shadowField struct {
+	from   path    // in the document, from the nesting struct on
+	sealed int     // in plan.fields, or -1
+	nested *shadow // a struct with sealed fields
+}
+
+var rawType = reflect.TypeFor[json.RawMessage]()
+
+// shadowOf builds the shadow of a document, reporting what cannot be encoded.
+func (p *planner) shadowOf() {
+	at := map[string]int{}
+	for i := range p.fields {
+		at[fmt.Sprint(p.fields[i].path)] = i
+	}
+	omits := make([]func(reflect.Value) bool, len(p.fields))
+	for i := range omits {
+		omits[i] = func(reflect.Value) bool { return false }
+	}
+	b := shadowBuilder{planner: p, at: at, omits: omits}
+	if reflect.PointerTo(p.typ).Implements(reflect.TypeFor[json.Marshaler]()) {
+		p.fail(p.typ.Name(), "has a MarshalJSON of its own, which Marshal would bypass")
+		return
+	}
+	p.shadow = b.build(p.typ, nil, true, p.typ.Name())
+	if p.shadow != nil {
+		p.shadow.omits = omits
+	}
+}
+
+type shadowBuilder struct {
+	*planner
+	at    map[string]int
+	omits []func(reflect.Value) bool
+}
+
+func (b *shadowBuilder) build(t reflect.Type, base path, outer bool, label string) *shadow {
+	s := &shadow{}
+	var fields []reflect.StructField
+	names := map[string]bool{}
+	if outer {
+		names[keysMember] = true
+	}
+	b.collect(s, t, base, nil, names, &fields, label)
+	if outer {
+		fields = append(fields, reflect.StructField{Name: "Keys", Type: keysType, Tag: reflect.StructTag(`json:"` + keysMember + `"`)})
+	}
+	s.typ = reflect.StructOf(fields)
+	return s
+}
+
+// collect appends the fields of t; base leads from the document to the struct
+// being shadowed, inner from there to t (through embedded structs).
+func (b *shadowBuilder) collect(s *shadow, t reflect.Type, base, inner path, names map[string]bool, fields *[]reflect.StructField, label string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		here := label + "." + f.Name
+		name, opts, tagged := jsonName(f)
+		sub := append(slices.Clone(inner), i)
+		full := append(slices.Clone(base), sub...)
+		sealed, isSealed := b.at[fmt.Sprint(full)]
+		switch {
+		case f.Type == documentType, !f.IsExported() && !f.Anonymous:
+			continue
+		case f.Anonymous && !tagged && f.Type.Kind() == reflect.Struct && !isSealed:
+			b.collect(s, f.Type, base, sub, names, fields, here)
+			continue
+		case f.Anonymous && !tagged && f.Type.Kind() == reflect.Pointer && f.Type.Elem().Kind() == reflect.Struct:
+			b.fail(here, "a document embeds structs by value, not by pointer")
+			continue
+		case !f.IsExported():
+			continue
+		case name == "-" && opts == "":
+			if isSealed {
+				b.fail(here, "the tag json:\"-\" would lose the sealed field")
+			}
+			continue
+		}
+		if names[name] {
+			b.fail(here, "the JSON name %q is taken already", name)
+			continue
+		}
+		names[name] = true
+		field := shadowField{from: sub, sealed: -1}
+		typ := f.Type
+		switch {
+		case isSealed:
+			field.sealed, typ = sealed, rawType
+			b.omits[sealed] = omitRule(opts)
+		case mentionsTag(structOf(f.Type), nil):
+			at := slices.Clone(full)
+			if f.Type.Kind() == reflect.Pointer {
+				at[len(at)-1] = ^at[len(at)-1]
+			}
+			if b.holdsSealed(at) {
+				field.nested = b.build(structOf(f.Type), at, false, here)
+				typ = field.nested.typ
+				if f.Type.Kind() == reflect.Pointer {
+					typ = reflect.PointerTo(typ)
+				}
+			}
+		}
+		*fields = append(*fields, reflect.StructField{
+			Name: fmt.Sprintf("F%d", len(*fields)), Type: typ,
+			Tag: reflect.StructTag(`json:"` + name + opts + `"`),
+		})
+		s.fields = append(s.fields, field)
+	}
+}
+
+// holdsSealed reports whether a sealed field lies below a path.
+func (b *shadowBuilder) holdsSealed(at path) bool {
+	return slices.ContainsFunc(b.fields, func(f fieldPlan) bool {
+		return len(f.path) > len(at) && slices.Equal(f.path[:len(at)], at)
+	})
+}
+
+func structOf(t reflect.Type) reflect.Type {
+	if t.Kind() == reflect.Pointer {
+		return t.Elem()
+	}
+	return t
+}
+
+// jsonName splits the json tag as encoding/json does; opts starts with a comma.
+func jsonName(f reflect.StructField) (name, opts string, tagged bool) {
+	tag := f.Tag.Get("json")
+	name, rest, has := strings.Cut(tag, ",")
+	if has {
+		opts = "," + rest
+	}
+	valid := name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return !strings.ContainsRune("!#$%&()*+-./:;<=>?@[]^_{|}~ ", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	})
+	if !valid {
+		return f.Name, opts, false
+	}
+	return name, opts, true
+}
+
+// omitRule tells which values the options omitempty and omitzero leave out.
+func omitRule(opts string) func(reflect.Value) bool {
+	parts := strings.Split(opts, ",")
+	empty, zero := slices.Contains(parts, "omitempty"), slices.Contains(parts, "omitzero")
+	return func(v reflect.Value) bool {
+		if zero {
+			if z, ok := v.Interface().(interface{ IsZero() bool }); ok && (v.Kind() != reflect.Pointer || !v.IsNil()) {
+				return z.IsZero()
+			}
+			if v.IsZero() {
+				return true
+			}
+		}
+		if !empty {
+			return false
+		}
+		switch v.Kind() {
+		case reflect.Array, reflect.Map, reflect.Slice, reflect.String:
+			return v.Len() == 0
+		case reflect.Struct:
+			return false
+		default:
+			return v.IsZero()
+		}
+	}
+}
+
+// fill copies a document into its shadow.
+func (s *shadow) fill(dst, src reflect.Value, raws []json.RawMessage) {
+	for i := range s.fields {
+		f := &s.fields[i]
+		from, ok := f.from.find(src)
+		if !ok {
+			continue
+		}
+		to := dst.Field(i)
+		switch {
+		case f.sealed >= 0:
+			to.SetBytes(raws[f.sealed])
+		case f.nested == nil:
+			to.Set(from)
+		case from.Kind() != reflect.Pointer:
+			f.nested.fill(to, from, raws)
+		case !from.IsNil():
+			to.Set(reflect.New(f.nested.typ))
+			f.nested.fill(to.Elem(), from.Elem(), raws)
+		}
+	}
+}
+
+// drain copies the clear fields back and takes the sealed ones out.
+func (s *shadow) drain(src, dst reflect.Value, raws []json.RawMessage) {
+	for i := range s.fields {
+		f := &s.fields[i]
+		to, ok := f.from.find(dst)
+		if !ok {
+			continue
+		}
+		from := src.Field(i)
+		switch {
+		case f.sealed >= 0:
+			raws[f.sealed] = from.Bytes()
+		case f.nested == nil:
+			to.Set(from)
+		case from.Kind() != reflect.Pointer:
+			f.nested.drain(from, to, raws)
+		case !from.IsNil():
+			to.Set(reflect.New(to.Type().Elem()))
+			f.nested.drain(from.Elem(), to.Elem(), raws)
+		}
+	}
+}
