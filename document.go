@@ -237,7 +237,7 @@ func (s *Sealer[T]) unmarshalDocument(ctx context.Context, data []byte, row refl
 	}
 	rec := envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil, Header: keys.b}
 	var at []int
-	var failed RowErrors
+	var failed *RowErrors
 	for i, raw := range raws {
 		if raw == nil {
 			continue
@@ -250,7 +250,7 @@ func (s *Sealer[T]) unmarshalDocument(ctx context.Context, data []byte, row refl
 		case null, decided[i] == skip:
 			continue
 		case decided[i] != Allow:
-			failed.add(0, f.name, ErrDenied)
+			failed = failed.add(0, f.name, ErrDenied)
 			continue
 		}
 		subject := p.subject(s.tenant, f.scope, &o)
@@ -288,7 +288,7 @@ func (s *Sealer[T]) unmarshalDocument(ctx context.Context, data []byte, row refl
 			err = decodeReflect(v, c.Codec, c.Plain)
 		}
 		if err != nil {
-			failed.add(0, f.name, err)
+			failed = failed.add(0, f.name, err)
 		}
 	}
 	return failed.orNil()

@@ -71,12 +71,17 @@ func (e *RowErrors) Unwrap() []error {
 	return out
 }
 
-func (e *RowErrors) add(row int, field string, err error) {
+// add works on nil, so that a call without errors makes none.
+func (e *RowErrors) add(row int, field string, err error) *RowErrors {
+	if e == nil {
+		e = &RowErrors{}
+	}
 	e.Errors = append(e.Errors, RowError{Index: row, Field: field, Err: err})
+	return e
 }
 
 func (e *RowErrors) orNil() error {
-	if len(e.Errors) == 0 {
+	if e == nil {
 		return nil
 	}
 	return e

@@ -8,21 +8,30 @@ import (
 	"unicode/utf8"
 )
 
-// maskFunc shows part of a text. nil is "full".
-type maskFunc func(text string) string
+// maskID names a mask; what it keeps is said beside it. What does not look like
+// its kind is masked fully.
+type maskID uint8
+
+const (
+	noMask   maskID = iota // no mask declared, or none computed: full
+	full                   // nothing
+	email                  // the first letter and the domain
+	phone                  // a leading + and the last two digits
+	last4                  // the last four letters or digits
+	initials               // the first letter of each word
+	year                   // the year of a time, or of text that starts with four digits and a dash
+	iban                   // the country and the last four characters
+)
 
 const fullMask = "••••"
 
-// masks are the mask= options. Each takes the value as text and keeps no more
-// than its comment says; what does not look like its kind is masked fully.
-var masks = map[string]maskFunc{
-	"full":     nil,
-	"email":    maskEmail,    // the first letter and the domain
-	"phone":    maskPhone,    // a leading + and the last two digits
-	"last4":    maskLast4,    // the last four letters or digits
-	"initials": maskInitials, // the first letter of each word
-	"year":     maskYear,     // of a time, or of text that starts with four digits and a dash
-	"iban":     maskIBAN,     // the country and the last four characters
+// masks are the mask= options.
+var masks = map[string]maskID{
+	"full": full, "email": email, "phone": phone, "last4": last4, "initials": initials, "year": year, "iban": iban,
+}
+
+var maskFuncs = [...]func(text string) string{
+	email: maskEmail, phone: maskPhone, last4: maskLast4, initials: maskInitials, year: maskYear, iban: maskIBAN,
 }
 
 // maskCodecs are the codecs each mask applies to.
@@ -35,8 +44,9 @@ var maskCodecs = map[string][]uint8{
 	"iban":     {codecBytes, codecText},
 }
 
-func (m maskFunc) apply(codec uint8, b []byte) string {
-	if m == nil {
+// apply masks an encoded value.
+func (m maskID) apply(codec uint8, b []byte) string {
+	if m <= full || int(m) >= len(maskFuncs) {
 		return fullMask
 	}
 	text := ""
@@ -59,7 +69,7 @@ func (m maskFunc) apply(codec uint8, b []byte) string {
 	if !utf8.ValidString(text) {
 		return fullMask
 	}
-	return m(text)
+	return maskFuncs[m](text)
 }
 
 func maskEmail(s string) string {

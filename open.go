@@ -22,7 +22,7 @@ func (s *Sealer[T]) open(ctx context.Context, rows []*T, opts []OpenOption) erro
 	}
 	sc := newScratch()
 	defer sc.release()
-	var failed RowErrors
+	var failed *RowErrors
 	var broken []brokenCell
 	var o owners
 	for i, row := range rows {
@@ -36,9 +36,9 @@ func (s *Sealer[T]) open(ctx context.Context, rows []*T, opts []OpenOption) erro
 	}
 	for _, b := range broken {
 		b.cell.install(&state{status: StatusFailed, sealed: b.cell.load().sealed, err: b.err})
-		failed.add(b.row, s.plan.fields[b.field].name, b.err)
+		failed = failed.add(b.row, s.plan.fields[b.field].name, b.err)
 	}
-	s.reveal(sc, decided, &failed)
+	failed = s.reveal(sc, decided, failed)
 	s.denyRest(rows, decided)
 	return failed.orNil()
 }
@@ -130,17 +130,16 @@ func (sc *scratch) breakScope(first, scope int, err error, broken []brokenCell) 
 }
 
 // reveal installs what OpenRecords found.
-func (s *Sealer[T]) reveal(sc *scratch, decided []Decision, failed *RowErrors) {
+func (s *Sealer[T]) reveal(sc *scratch, decided []Decision, failed *RowErrors) *RowErrors {
 	at := 0
 	for i := range sc.recs {
 		cells := sc.recs[i].Cells
-		states, plains := make([]state, len(cells)), make([][]byte, len(cells))
-		hidden := func(at uint16) []byte { return plains[at] }
+		states := make([]state, len(cells))
 		for j := range cells {
 			c, r := &cells[j], sc.refs[at+j]
 			f := &s.plan.fields[r.field]
 			st := &states[j]
-			*st = state{codec: c.Codec, at: uint16(j), sealed: c.Sealed} //nolint:gosec // a struct has fewer fields
+			st.codec, st.sealed = c.Codec, c.Sealed
 			if c.Err == nil && c.Codec != f.codec {
 				c.Err = fmt.Errorf("%w: as %s, and the field's type %s is %s", errCodecMismatch, codecName(c.Codec), f.typ, codecName(f.codec))
 			}
@@ -149,19 +148,18 @@ func (s *Sealer[T]) reveal(sc *scratch, decided []Decision, failed *RowErrors) {
 				st.status = StatusForgotten
 			case c.Err != nil:
 				st.status, st.err = StatusFailed, c.Err
-				failed.add(r.row, f.name, c.Err)
+				failed = failed.add(r.row, f.name, c.Err)
 			case decided[r.field] == MaskOnly:
-				plains[j] = []byte(f.mask.apply(c.Codec, c.Plain))
+				st.status, st.mask, st.value = StatusDenied, max(f.mask, full), hideString(f.mask.apply(c.Codec, c.Plain))
 				clear(c.Plain)
-				st.status, st.hidden = StatusDenied, hidden
 			default:
-				plains[j] = c.Plain
-				st.status, st.hidden, st.mask = StatusOpen, hidden, f.mask
+				st.status, st.mask, st.value = StatusOpen, f.mask, hideBytes(c.Plain)
 			}
 			r.cell.install(st)
 		}
 		at += len(cells)
 	}
+	return failed
 }
 
 // denyRest marks the sealed fields the policy denies.

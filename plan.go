@@ -62,7 +62,7 @@ type (
 		label string
 		name  string
 		scope int
-		mask  maskFunc
+		mask  maskID
 		codec uint8
 		typ   reflect.Type
 		tag   fieldTag
@@ -142,7 +142,7 @@ func (p *planner) field(f reflect.StructField, at path, prefix, label string) {
 		p.marker(f, tag, label, len(at))
 		return
 	}
-	if !f.IsExported() && !(f.Anonymous && embeddable(f.Type)) {
+	if !f.IsExported() && (!f.Anonymous || !embeddable(f.Type)) {
 		if tagged || isOurs(f.Type) {
 			p.fail(label, "the field is not exported, so it cannot be sealed: export it")
 		} else if where := hidesSecret(f.Type, nil); where != "" {
@@ -462,10 +462,10 @@ func mentionsTag(t reflect.Type, seen map[reflect.Type]bool) bool {
 }
 
 func short(t reflect.Type) string {
-	switch {
-	case t == keysType:
+	switch t {
+	case keysType:
 		return "lethe.Keys"
-	case t == indexType:
+	case indexType:
 		return "lethe.BlindIndex"
 	}
 	if s, ok := reflect.New(t).Interface().(secret); ok {

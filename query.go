@@ -23,10 +23,10 @@ const (
 // Query finds the rows whose sealed field has a value. It does not change and is
 // safe for concurrent use. It holds the value: printing it shows nothing.
 type Query[T any] struct {
-	plan   *plan
-	index  *indexPlan
-	terms  [][]byte
-	hidden func(uint16) []byte // the normalised value
+	plan  *plan
+	index *indexPlan
+	terms [][]byte
+	value hidden // normalised
 }
 
 // Query prepares a search of the blind index with this stable name for a value:
@@ -50,12 +50,12 @@ func (s *Sealer[T]) Query(ctx context.Context, index string, value any) (*Query[
 	if err != nil {
 		return nil, fmt.Errorf("lethe: query of %q: %w", index, err)
 	}
-	plain = x.normalised(plain)
+	plain = append([]byte{}, x.normalised(plain)...)
 	keys, err := s.ring.IndexKeys(ctx, s.tenant, s.plan.record, x.name, false)
 	if err != nil {
 		return nil, err
 	}
-	q := &Query[T]{plan: s.plan, index: x, hidden: hide(plain)}
+	q := &Query[T]{plan: s.plan, index: x, value: hideBytes(plain)}
 	for i := range keys {
 		q.terms = append(q.terms, keys[i].Append(nil, x.normName, plain, x.bits))
 	}
@@ -144,7 +144,7 @@ func (q *Query[T]) Match(row *T) (bool, error) {
 	if err := st.readable(); err != nil {
 		return false, err
 	}
-	return subtle.ConstantTimeCompare(q.index.normalised(st.value()), q.hidden(0)) == 1, nil
+	return subtle.ConstantTimeCompare(q.index.normalised(st.value.bytes()), q.value.bytes()) == 1, nil
 }
 
 // String names the index, not the value.

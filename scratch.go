@@ -131,7 +131,11 @@ func (f *fieldPlan) secretOf(row reflect.Value) secret {
 	if !ok {
 		return nil
 	}
-	s, _ := v.Addr().Interface().(secret)
+	field := v.Addr().Interface()
+	if s, ok := field.(*Secret[string]); ok { // the most common, and the cheaper assertion
+		return s
+	}
+	s, _ := field.(secret)
 	return s
 }
 

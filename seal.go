@@ -76,7 +76,7 @@ func (s *Sealer[T]) gather(sc *scratch, at int, row reflect.Value, o *owners, an
 			continue
 		}
 		sc.refs = append(sc.refs, ref{row: at, field: i, cell: cell})
-		sc.cells = append(sc.cells, envelope.Cell{Scope: f.scope, Field: f.name, Codec: st.codec, Plain: st.value()})
+		sc.cells = append(sc.cells, envelope.Cell{Scope: f.scope, Field: f.name, Codec: st.codec, Plain: st.value.bytes()})
 		used |= 1 << f.scope
 	}
 	if len(sc.cells) == first && !fresh {

@@ -33,9 +33,13 @@ type Secret[T any] struct {
 // encoded is reported by Seal and Reveal.
 func Of[T any](v T) Secret[T] {
 	s := &state{status: StatusPlain}
+	if text, ok := any(&v).(*string); ok {
+		s.codec, s.value = codecBytes, hideString(*text)
+		return Secret[T]{s: s}
+	}
 	var b []byte
 	s.codec, b, s.err = encodeValue(&v)
-	s.hidden = hide(b)
+	s.value = hideBytes(b)
 	return Secret[T]{s: s}
 }
 
@@ -56,7 +60,7 @@ func (s Secret[T]) Reveal() (T, error) {
 	if err := s.s.readable(); err != nil {
 		return zero, err
 	}
-	return decodeValue[T](s.s.codec, s.s.value())
+	return decodeValue[T](s.s.codec, s.s.value.bytes())
 }
 
 func (s *state) readable() error {
@@ -89,14 +93,14 @@ func (s Secret[T]) Masked() string {
 		if s.s.err != nil {
 			return "[sealed]"
 		}
-		return s.s.mask.apply(s.s.codec, s.s.value())
+		return s.s.mask.apply(s.s.codec, s.s.value.bytes())
 	case StatusNull:
 		return ""
 	case StatusDenied:
-		if s.s.hidden == nil {
+		if s.s.mask == noMask {
 			return "[denied]"
 		}
-		return string(s.s.value())
+		return string(s.s.value.bytes())
 	case StatusForgotten:
 		return "[forgotten]"
 	case StatusUnset, StatusSealed, StatusFailed:
@@ -118,7 +122,7 @@ func (s Secret[T]) Equal(other Secret[T]) bool {
 		return a.status == b.status
 	}
 	if a.readable() == nil && b.readable() == nil {
-		return a.codec == b.codec && subtle.ConstantTimeCompare(a.value(), b.value()) == 1
+		return a.codec == b.codec && subtle.ConstantTimeCompare(a.value.bytes(), b.value.bytes()) == 1
 	}
 	return len(a.sealed) > 0 && bytes.Equal(a.sealed, b.sealed)
 }

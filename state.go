@@ -30,13 +30,10 @@ func (s Status) String() string {
 type state struct {
 	status Status
 	codec  uint8
-	at     uint16 // argument of hidden
-	mask   maskFunc
-	sealed []byte
-	// hidden returns the value's bytes (Plain, Open) or its mask (Denied). A
-	// function, since dumpers that follow pointers through unexported fields stop here.
-	hidden func(at uint16) []byte
-	err    error
+	mask   maskID
+	value  hidden // Plain, Open: what the codec made of the value; Denied: its mask, if it may be seen
+	sealed []byte // ciphertext
+	err    error  // Failed: why; Plain: why the value cannot be encoded
 }
 
 var nullState = &state{status: StatusNull}
@@ -47,10 +44,6 @@ func (s *state) statusOf() Status {
 	}
 	return s.status
 }
-
-func (s *state) value() []byte { return s.hidden(s.at) }
-
-func hide(b []byte) func(uint16) []byte { return func(uint16) []byte { return b } }
 
 // redacted is all that printing ever shows.
 func (s *state) redacted() string {

@@ -20,13 +20,16 @@ type subjectKey struct {
 	spent     atomic.Bool // sealed enough: the next Seal makes a new version
 }
 
-// keySet is what is known about one keyRef. It is immutable but for used.
+// keySet is what is known about one keyRef. It is immutable but for used and, under
+// the lock of its shard of the cache, ref and next.
 type keySet struct {
 	keys      []*subjectKey // ascending seq; the last seals
 	index     IndexKeys     // of an index key, instead of keys
 	forgotten bool          // an active tomb forbids the subject or purpose
 	expires   int64
 	used      atomic.Bool
+	ref       keyRef  // in the cache: whose
+	next      *keySet // in the cache: another with the same hash
 }
 
 func (s *keySet) newest() *subjectKey { return s.keys[len(s.keys)-1] }
@@ -50,8 +53,9 @@ type keyCache struct {
 
 type cacheShard struct {
 	mu   sync.RWMutex
-	m    map[keyRef]*keySet
-	ring []keyRef // eviction order; may name entries already gone
+	m    map[uint64]*keySet // by hash; chained where hashes collide
+	n    int                // entries
+	ring []keyRef           // eviction order; may name entries already gone
 	hand int
 	max  int
 }
@@ -60,19 +64,30 @@ func newKeyCache(size int) *keyCache {
 	c := &keyCache{seed: maphash.MakeSeed()}
 	for i := range c.shards {
 		c.shards[i].max = max(1, size/cacheShards)
-		c.shards[i].m = make(map[keyRef]*keySet)
+		c.shards[i].m = make(map[uint64]*keySet)
 	}
 	return c
 }
 
-func (c *keyCache) shard(ref *keyRef) *cacheShard {
-	return &c.shards[maphash.String(c.seed, ref.id)%cacheShards]
+func (c *keyCache) hash(ref *keyRef) uint64 {
+	h := maphash.String(c.seed, ref.id)
+	h = h*31 + maphash.String(c.seed, ref.kind)
+	if ref.tenant != "" {
+		h = h*31 + maphash.String(c.seed, ref.tenant)
+	}
+	if ref.purpose != "" {
+		h = h*37 + maphash.String(c.seed, ref.purpose)
+	}
+	return h
 }
 
+func (c *keyCache) shard(hash uint64) *cacheShard { return &c.shards[hash>>32%cacheShards] }
+
 func (c *keyCache) get(ref *keyRef, now int64) *keySet {
-	s := c.shard(ref)
+	h := c.hash(ref)
+	s := c.shard(h)
 	s.mu.RLock()
-	set := s.m[*ref]
+	set := s.find(h, ref)
 	s.mu.RUnlock()
 	if set == nil || now >= set.expires {
 		return nil
@@ -83,43 +98,83 @@ func (c *keyCache) get(ref *keyRef, now int64) *keySet {
 	return set
 }
 
-// put stores set unless reject, called under the lock that del takes too, says no.
+func (s *cacheShard) find(hash uint64, ref *keyRef) *keySet {
+	set := s.m[hash]
+	for set != nil && set.ref != *ref {
+		set = set.next
+	}
+	return set
+}
+
+// put stores set, which is no other ref's, unless reject, called under the lock
+// that del takes too, says no.
 func (c *keyCache) put(ref keyRef, set *keySet, reject func() bool) bool {
-	s := c.shard(&ref)
+	h := c.hash(&ref)
+	s := c.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if reject() {
 		return false
 	}
-	if _, there := s.m[ref]; !there {
-		for len(s.m) >= s.max || len(s.ring) > 2*s.max {
-			s.evict()
+	if !s.remove(h, &ref) {
+		for s.n >= s.max || len(s.ring) > 2*s.max {
+			s.evict(c)
 		}
 		s.ring = append(s.ring, ref)
 	}
-	s.m[ref] = set
+	set.ref, set.next = ref, s.m[h]
+	s.m[h] = set
+	s.n++
 	return true
 }
 
-func (s *cacheShard) evict() {
+// remove takes the entry of ref out. The caller holds the lock.
+func (s *cacheShard) remove(hash uint64, ref *keyRef) bool {
+	before := s.m[hash]
+	if before == nil {
+		return false
+	}
+	if before.ref == *ref {
+		if before.next == nil {
+			delete(s.m, hash)
+		} else {
+			s.m[hash] = before.next
+		}
+		s.n--
+		return true
+	}
+	for set := before.next; set != nil; before, set = set, set.next {
+		if set.ref == *ref {
+			before.next = set.next
+			s.n--
+			return true
+		}
+	}
+	return false
+}
+
+func (s *cacheShard) evict(c *keyCache) {
 	if s.hand >= len(s.ring) {
 		s.hand = 0
 	}
 	ref := s.ring[s.hand]
-	if set := s.m[ref]; set != nil && set.used.Swap(false) {
+	h := c.hash(&ref)
+	if set := s.find(h, &ref); set != nil && set.used.Swap(false) {
 		s.hand++
 		return
 	}
-	delete(s.m, ref)
+	s.remove(h, &ref)
 	last := len(s.ring) - 1
 	s.ring[s.hand] = s.ring[last]
+	s.ring[last] = keyRef{}
 	s.ring = s.ring[:last]
 }
 
 func (c *keyCache) del(ref keyRef) {
-	s := c.shard(&ref)
+	h := c.hash(&ref)
+	s := c.shard(h)
 	s.mu.Lock()
-	delete(s.m, ref)
+	s.remove(h, &ref)
 	s.mu.Unlock()
 }
 
@@ -128,7 +183,7 @@ func (c *keyCache) purge() {
 		s := &c.shards[i]
 		s.mu.Lock()
 		clear(s.m)
-		s.ring, s.hand = nil, 0
+		s.ring, s.hand, s.n = nil, 0, 0
 		s.mu.Unlock()
 	}
 }

@@ -45,7 +45,7 @@ func (w *work) release() {
 	workPool.Put(w)
 }
 
-// check validates what a program declared and orders the scopes by tag.
+// check validates what a program declared.
 func (w *work) check(r *Record) error {
 	if r.Name == "" || len(r.Scopes) == 0 || len(r.Scopes) > MaxScopes {
 		return fmt.Errorf("envelope: a record needs a name and 1 to %d scopes, %q has %d", MaxScopes, r.Name, len(r.Scopes))
@@ -62,11 +62,8 @@ func (w *work) check(r *Record) error {
 		}
 	}
 	n := len(r.Scopes)
-	for i := range r.Scopes {
-		w.order[i], w.tags[i] = i, scopeTag(r.Scopes[i].Group, r.Scopes[i].Purpose)
-	}
+	w.arrange(r)
 	if n > 1 {
-		slices.SortFunc(w.order[:n], func(a, b int) int { return cmp.Compare(w.tags[a], w.tags[b]) })
 		for i := 1; i < n; i++ {
 			if w.tags[w.order[i]] == w.tags[w.order[i-1]] {
 				a, b := r.Scopes[w.order[i-1]], r.Scopes[w.order[i]]
@@ -81,6 +78,17 @@ func (w *work) check(r *Record) error {
 		}
 	}
 	return nil
+}
+
+// arrange orders the scopes of a checked record by tag.
+func (w *work) arrange(r *Record) {
+	n := len(r.Scopes)
+	for i := range r.Scopes {
+		w.order[i], w.tags[i] = i, scopeTag(r.Scopes[i].Group, r.Scopes[i].Purpose)
+	}
+	if n > 1 {
+		slices.SortFunc(w.order[:n], func(a, b int) int { return cmp.Compare(w.tags[a], w.tags[b]) })
+	}
 }
 
 // prepare resolves the keys of the wanted scopes, in the order of the scopes of
@@ -157,9 +165,7 @@ func (k *Keyring) SealRecords(ctx context.Context, recs []Record) error {
 }
 
 func (k *Keyring) sealRecord(w *work, r *Record, sets []*keySet) error {
-	if err := w.check(r); err != nil { // orders the scopes of this record
-		return err
-	}
+	w.arrange(r)
 	changed := true
 	if len(r.Header) == 0 {
 		if err := k.mintDEKs(w, r, sets); err != nil {
@@ -430,9 +436,7 @@ func (k *Keyring) OpenRecords(ctx context.Context, recs []Record) error {
 	at := 0
 	for i := range recs {
 		r := &recs[i]
-		if err := w.check(r); err != nil {
-			return err
-		}
+		w.arrange(r)
 		k.openRecord(w, r, w.sets[at:at+len(r.Scopes)])
 		at += len(r.Scopes)
 	}
@@ -511,9 +515,7 @@ func (k *Keyring) RewrapRecords(ctx context.Context, recs []Record) (changed int
 	at := 0
 	for i := range recs {
 		r := &recs[i]
-		if err := w.check(r); err != nil {
-			return changed, err
-		}
+		w.arrange(r)
 		done, err := k.rewrapRecord(w, r, w.sets[at:at+len(r.Scopes)])
 		if err != nil {
 			return changed, fmt.Errorf("record %d (%s): %w", i, r.Name, err)
