@@ -22,25 +22,30 @@ var ErrScopes = errors.New("lethe: the record has data keys for groups or purpos
 // work is the scratch memory of one call, reused so that a warm seal or open
 // allocates little more than its result.
 type work struct {
-	refs  []keyRef
-	sets  []*keySet
-	hdr   wire.Header
-	aad   []byte
-	deks  [MaxScopes][keySize]byte
-	aeads [MaxScopes]cipher.AEAD
-	order [MaxScopes]int // positions in Record.Scopes, by ascending tag
-	tags  [MaxScopes]uint16
-	wraps []byte
+	refs   []keyRef
+	sets   []*keySet
+	hdr    wire.Header
+	whose  *Record // the record hdr was parsed from by findOlder
+	aad    []byte
+	deks   [MaxScopes][keySize]byte
+	aeads  [MaxScopes]cipher.AEAD
+	scopes int            // the most scopes any record of the call has: deks and aeads beyond are unused
+	order  [MaxScopes]int // positions in Record.Scopes, by ascending tag
+	tags   [MaxScopes]uint16
+	wraps  []byte
 }
 
 var workPool = sync.Pool{New: func() any { return &work{aad: make([]byte, 0, 512)} }}
 
 func (w *work) release() {
-	clear(w.deks[:])
-	clear(w.aeads[:])
+	if n := w.scopes; n > 0 {
+		clear(w.deks[:n])
+		clear(w.aeads[:n])
+	}
 	clear(w.refs)
 	clear(w.sets)
 	clear(w.hdr.Scopes)
+	w.whose, w.scopes = nil, 0
 	w.refs, w.sets, w.hdr.Scopes, w.wraps = w.refs[:0], w.sets[:0], w.hdr.Scopes[:0], w.wraps[:0]
 	workPool.Put(w)
 }
@@ -83,6 +88,7 @@ func (w *work) check(r *Record) error {
 // arrange orders the scopes of a checked record by tag.
 func (w *work) arrange(r *Record) {
 	n := len(r.Scopes)
+	w.scopes = max(w.scopes, n)
 	for i := range r.Scopes {
 		w.order[i], w.tags[i] = i, scopeTag(r.Scopes[i].Group, r.Scopes[i].Purpose)
 	}
@@ -366,9 +372,11 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record) error {
 		r := &recs[i]
 		base := at
 		at = base + len(r.Scopes)
+		w.whose = nil
 		if len(r.Header) == 0 || wire.ParseHeader(r.Header, &w.hdr) != nil {
 			continue
 		}
+		w.whose = r
 		for j := range r.Scopes {
 			pos := headerScope(&w.hdr, scopeTag(r.Scopes[j].Group, r.Scopes[j].Purpose))
 			if pos < 0 {
@@ -450,7 +458,8 @@ func (k *Keyring) openRecord(w *work, r *Record, sets []*keySet) {
 		used |= 1 << r.Cells[i].Scope
 		total += len(r.Cells[i].Sealed)
 	}
-	damaged := wire.ParseHeader(r.Header, &w.hdr) != nil
+	damaged := w.whose != r && wire.ParseHeader(r.Header, &w.hdr) != nil
+	w.whose = nil
 	var rd [32]byte
 	if !damaged {
 		rd = recordDigest(&w.hdr)
