@@ -92,9 +92,6 @@ func (s *Sealer[T]) collect(sc *scratch, at int, row reflect.Value, o *owners, d
 		if err == nil && subject.ID == "" {
 			err = p.emptySubject(i)
 		}
-		if err == nil {
-			err = subject.Validate()
-		}
 		if err != nil {
 			broken = sc.breakScope(first, i, err, broken)
 			continue

@@ -16,6 +16,9 @@ type path []int
 
 // find returns the field, or false if a pointer on the way is nil.
 func (p path) find(v reflect.Value) (reflect.Value, bool) {
+	if len(p) == 1 && p[0] >= 0 {
+		return v.Field(p[0]), true
+	}
 	for _, i := range p {
 		if i >= 0 {
 			v = v.Field(i)

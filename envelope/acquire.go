@@ -286,7 +286,13 @@ func (k *Keyring) buildSet(rows []KeyRow, kind KeyKind, pages map[PageID]*pageKe
 }
 
 func (s *keySet) add(row *KeyRow, secret []byte) error {
-	key := &subjectKey{kid: row.KID, seq: row.Seq, suite: row.Suite, sealUntil: row.SealUntil}
+	key := &s.first
+	if len(s.keys) > 0 {
+		key = new(subjectKey)
+	} else {
+		s.keys = s.array[:0]
+	}
+	key.kid, key.seq, key.suite, key.sealUntil = row.KID, row.Seq, row.Suite, row.SealUntil
 	if row.Kind == KindIndex {
 		if row.Seq > 1<<16-1 {
 			return fmt.Errorf("%w: index key version %d is too high", ErrDecrypt, row.Seq)

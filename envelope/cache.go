@@ -28,6 +28,8 @@ type keySet struct {
 	forgotten bool          // an active tomb forbids the subject or purpose
 	expires   int64
 	used      atomic.Bool
+	first     subjectKey // most sets have one key: kept close, since a hit is mostly waiting for memory
+	array     [1]*subjectKey
 	ref       keyRef  // in the cache: whose
 	next      *keySet // in the cache: another with the same hash
 }
@@ -70,8 +72,7 @@ func newKeyCache(size int) *keyCache {
 }
 
 func (c *keyCache) hash(ref *keyRef) uint64 {
-	h := maphash.String(c.seed, ref.id)
-	h = h*31 + maphash.String(c.seed, ref.kind)
+	h := maphash.String(c.seed, ref.id) // kinds that share an id share a chain
 	if ref.tenant != "" {
 		h = h*31 + maphash.String(c.seed, ref.tenant)
 	}

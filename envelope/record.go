@@ -18,8 +18,8 @@ type Scope struct {
 	Group   string // "" is the default group
 	Purpose string // "" is the default purpose
 	Subject Subject
-	// Err is set by OpenRecords: ErrForgotten, ErrKeyMissing or ErrDecrypt for every
-	// cell of the scope, or nil.
+	// Err is set by OpenRecords: ErrForgotten, ErrKeyMissing, ErrDecrypt, ErrNoSubject or
+	// another error of Subject.Validate for every cell of the scope, or nil.
 	Err error
 }
 

@@ -98,8 +98,9 @@ func (w *work) arrange(r *Record) {
 }
 
 // prepare resolves the keys of the wanted scopes, in the order of the scopes of
-// all records; the others get nil.
-func (k *Keyring) prepare(ctx context.Context, w *work, recs []Record, mint bool, want func(r *Record, scope int) bool) error {
+// all records; the others get nil. A subject that breaks the rules fails the
+// call, or gets nil if skip.
+func (k *Keyring) prepare(ctx context.Context, w *work, recs []Record, mint, skip bool, want func(r *Record, scope int) bool) error {
 	for i := range recs {
 		for j := range recs[i].Scopes {
 			s := &recs[i].Scopes[j]
@@ -108,7 +109,11 @@ func (k *Keyring) prepare(ctx context.Context, w *work, recs []Record, mint bool
 				continue
 			}
 			if err := s.Subject.Validate(); err != nil {
-				return fmt.Errorf("record %d (%s), group %q: %w", i, recs[i].Name, s.Group, err)
+				if !skip {
+					return fmt.Errorf("record %d (%s), group %q: %w", i, recs[i].Name, s.Group, err)
+				}
+				w.refs = append(w.refs, keyRef{})
+				continue
 			}
 			w.refs = append(w.refs, keyRef{s.Subject.Tenant, s.Subject.Kind, s.Subject.ID, s.Purpose})
 		}
@@ -152,7 +157,7 @@ func (k *Keyring) SealRecords(ctx context.Context, recs []Record) error {
 	want := func(r *Record, scope int) bool {
 		return len(r.Header) == 0 || hasCells(r, scope) || r.Scopes[scope].Subject.ID != ""
 	}
-	if err := k.prepare(ctx, w, recs, true, want); err != nil {
+	if err := k.prepare(ctx, w, recs, true, false, want); err != nil {
 		return err
 	}
 	if err := k.findOlder(ctx, w, recs); err != nil {
@@ -435,7 +440,7 @@ func (k *Keyring) OpenRecords(ctx context.Context, recs []Record) error {
 			return err
 		}
 	}
-	if err := k.prepare(ctx, w, recs, false, hasCells); err != nil {
+	if err := k.prepare(ctx, w, recs, false, true, hasCells); err != nil {
 		return err
 	}
 	if err := k.findOlder(ctx, w, recs); err != nil {
@@ -472,7 +477,11 @@ func (k *Keyring) openRecord(w *work, r *Record, sets []*keySet) {
 		case damaged:
 			s.Err = ErrDecrypt
 		default:
-			s.Err = k.openDEK(w, r, i, sets[i], &rd)
+			if s.Err = k.openDEK(w, r, i, sets[i], &rd); s.Err != nil {
+				if err := s.Subject.Validate(); err != nil {
+					s.Err = err
+				}
+			}
 		}
 	}
 	out := make([]byte, 0, total)
@@ -503,7 +512,8 @@ func (k *Keyring) openRecord(w *work, r *Record, sets []*keySet) {
 // RewrapRecords moves the data keys of records under the newest subject keys.
 // Cells are not touched and stay valid. changed counts the records whose Header
 // is new; forgotten scopes are left as they are. Records with nothing to do
-// cost no crypto. Errors as for SealRecords, and ErrDecrypt for a damaged header.
+// cost no crypto. Errors as for SealRecords, ErrKeyMissing for a key this store
+// does not have, and ErrDecrypt for a damaged header.
 func (k *Keyring) RewrapRecords(ctx context.Context, recs []Record) (changed int, err error) {
 	w := workPool.Get().(*work)
 	defer w.release()
@@ -515,7 +525,7 @@ func (k *Keyring) RewrapRecords(ctx context.Context, recs []Record) (changed int
 			return 0, fmt.Errorf("envelope: record %d (%s) has no header: it was never sealed", i, recs[i].Name)
 		}
 	}
-	if err := k.prepare(ctx, w, recs, false, func(r *Record, scope int) bool { return r.Scopes[scope].Subject.ID != "" }); err != nil {
+	if err := k.prepare(ctx, w, recs, false, false, func(r *Record, scope int) bool { return r.Scopes[scope].Subject.ID != "" }); err != nil {
 		return 0, err
 	}
 	if err := k.findOlder(ctx, w, recs); err != nil {
@@ -547,12 +557,18 @@ func (k *Keyring) rewrapRecord(w *work, r *Record, sets []*keySet) (bool, error)
 	w.wraps = slices.Grow(w.wraps[:0], MaxScopes*80)
 	for i := range r.Scopes {
 		pos := headerScope(&w.hdr, w.tags[i])
-		if pos < 0 || sets[i] == nil || sets[i].forgotten {
+		if pos < 0 || r.Scopes[i].Subject.ID == "" {
 			continue
 		}
 		s := &w.hdr.Scopes[pos]
+		if k.led.isDead(s.KID) || sets[i] != nil && sets[i].forgotten {
+			continue
+		}
+		if sets[i] == nil {
+			return false, ErrKeyMissing
+		}
 		key := sets[i].newest()
-		if key.kid == s.KID || k.led.isDead(s.KID) {
+		if key.kid == s.KID {
 			continue
 		}
 		if err := k.openDEK(w, r, i, sets[i], &rd); err != nil {
