@@ -60,8 +60,9 @@ func BenchmarkSeal5(b *testing.B) {
 	s, rows := benchSealer(b)
 	b.ReportAllocs()
 	i := 0
+	var row benchRow
 	for b.Loop() {
-		row := benchRow{ID: rows[i].ID, Name: lethe.Of(benchValues[0]), Email: lethe.Of(benchValues[1]), Phone: lethe.Of(benchValues[2]), IBAN: lethe.Of(benchValues[3]), Note: lethe.Of(benchValues[4])}
+		row = benchRow{ID: rows[i].ID, Name: lethe.Of(benchValues[0]), Email: lethe.Of(benchValues[1]), Phone: lethe.Of(benchValues[2]), IBAN: lethe.Of(benchValues[3]), Note: lethe.Of(benchValues[4])}
 		if err := s.Seal(b.Context(), &row); err != nil {
 			b.Fatal(err)
 		}
@@ -73,8 +74,9 @@ func BenchmarkOpen5(b *testing.B) {
 	s, rows := benchSealer(b)
 	b.ReportAllocs()
 	i := 0
+	var row benchRow
 	for b.Loop() {
-		row := rows[i]
+		row = rows[i]
 		if err := s.Open(b.Context(), &row); err != nil {
 			b.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"unsafe"
 
 	"github.com/lethe-go/lethe/envelope"
 )
@@ -45,7 +46,7 @@ func Marshal[T any](ctx context.Context, s *Sealer[T], v *T) ([]byte, error) {
 	row := *v
 	p := s.plan
 	rv := reflect.ValueOf(&row).Elem()
-	if !p.keysOf(rv).IsZero() {
+	if !p.keysAt.keys(unsafe.Pointer(&row)).IsZero() {
 		return nil, fmt.Errorf("%w: the row has Keys; json.Marshal writes it as it is", ErrSealed)
 	}
 	if err := p.encodable(); err != nil {
@@ -156,7 +157,7 @@ func (p *plan) unshare(row reflect.Value) {
 func (s *Sealer[T]) marshalDocument(ctx context.Context, row reflect.Value) ([]byte, error) {
 	p := s.plan
 	var o owners
-	if err := p.readOwners(row, &o); err != nil {
+	if err := p.readOwners(row.Addr().UnsafePointer(), &o); err != nil {
 		return nil, err
 	}
 	rec := envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil}
@@ -232,7 +233,7 @@ func (s *Sealer[T]) unmarshalDocument(ctx context.Context, data []byte, row refl
 	p.shadow.drain(in, row, raws)
 	keys, _ := in.Field(in.NumField() - 1).Interface().(Keys)
 	var o owners
-	if err := p.readOwners(row, &o); err != nil {
+	if err := p.readOwners(row.Addr().UnsafePointer(), &o); err != nil {
 		return err
 	}
 	rec := envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil, Header: keys.b}

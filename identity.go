@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
+	"unsafe"
 )
 
 // identity reads a subject or row id: strings as they are, integers in decimal,
@@ -40,14 +41,17 @@ func identity(v reflect.Value) (string, error) {
 	return v.String(), nil
 }
 
-// read returns the identity a row has for r; "" behind a nil pointer.
-func (r *rolePlan) read(row reflect.Value) (string, error) {
-	v, ok := r.path.find(row)
-	if !ok {
+// read returns the identity a row of type t has for r; "" behind a nil pointer.
+func (r *rolePlan) read(t reflect.Type, row unsafe.Pointer) (string, error) {
+	if r.text != nil {
+		if text := r.text.text(row); text != nil {
+			return *text, nil
+		}
 		return "", nil
 	}
-	if r.text {
-		return v.String(), nil
+	v, ok := r.path.find(reflect.NewAt(t, row).Elem())
+	if !ok {
+		return "", nil
 	}
 	return identity(v)
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
+	"unsafe"
 
 	"github.com/lethe-go/lethe/envelope"
 )
@@ -26,7 +26,7 @@ func (s *Sealer[T]) open(ctx context.Context, rows []*T, opts []OpenOption) erro
 	var broken []brokenCell
 	var o owners
 	for i, row := range rows {
-		broken = s.collect(sc, i, reflect.ValueOf(row).Elem(), &o, decided, broken)
+		broken = s.collect(sc, i, unsafe.Pointer(row), &o, decided, broken)
 	}
 	sc.link()
 	if len(sc.recs) > 0 {
@@ -35,7 +35,7 @@ func (s *Sealer[T]) open(ctx context.Context, rows []*T, opts []OpenOption) erro
 		}
 	}
 	for _, b := range broken {
-		b.cell.install(&state{status: StatusFailed, sealed: b.cell.load().sealed, err: b.err})
+		*b.slot = &state{status: StatusFailed, sealed: (*b.slot).sealed, err: b.err}
 		failed = failed.add(b.row, s.plan.fields[b.field].name, b.err)
 	}
 	failed = s.reveal(sc, decided, failed)
@@ -50,7 +50,7 @@ type brokenCell struct {
 }
 
 // collect turns what is to be opened in a row into a record.
-func (s *Sealer[T]) collect(sc *scratch, at int, row reflect.Value, o *owners, decided []Decision, broken []brokenCell) []brokenCell {
+func (s *Sealer[T]) collect(sc *scratch, at int, row unsafe.Pointer, o *owners, decided []Decision, broken []brokenCell) []brokenCell {
 	p := s.plan
 	first := len(sc.cells)
 	var used uint32
@@ -59,24 +59,24 @@ func (s *Sealer[T]) collect(sc *scratch, at int, row reflect.Value, o *owners, d
 			continue
 		}
 		f := &p.fields[i]
-		cell := f.secretOf(row)
-		if cell == nil {
+		secret := f.at.secret(row)
+		if secret == nil {
 			continue
 		}
-		st := cell.load()
+		st := *secret
 		switch st.statusOf() {
 		case StatusSealed, StatusFailed, StatusDenied:
 		case StatusUnset, StatusNull, StatusPlain, StatusOpen, StatusForgotten:
 			continue
 		}
-		sc.refs = append(sc.refs, ref{row: at, field: i, cell: cell})
+		sc.refs = append(sc.refs, ref{row: at, field: i, slot: secret})
 		sc.cells = append(sc.cells, envelope.Cell{Scope: f.scope, Field: f.name, Sealed: st.sealed})
 		used |= 1 << f.scope
 	}
 	if used == 0 {
 		return broken
 	}
-	keys := p.keysOf(row)
+	keys := p.keysAt.keys(row)
 	bad := p.readOwners(row, o)
 	if bad == nil && keys.IsZero() {
 		bad = fmt.Errorf("%w: the row has no Keys; select their column too", ErrDecrypt)
@@ -152,7 +152,7 @@ func (s *Sealer[T]) reveal(sc *scratch, decided []Decision, failed *RowErrors) *
 			default:
 				st.status, st.mask, st.value = StatusOpen, f.mask, hideBytes(c.Plain)
 			}
-			r.cell.install(st)
+			*r.slot = st
 		}
 		at += len(cells)
 	}
@@ -166,12 +166,12 @@ func (s *Sealer[T]) denyRest(rows []*T, decided []Decision) {
 			continue
 		}
 		for _, row := range rows {
-			cell := s.plan.fields[i].secretOf(reflect.ValueOf(row).Elem())
-			if cell == nil {
+			secret := s.plan.fields[i].at.secret(unsafe.Pointer(row))
+			if secret == nil {
 				continue
 			}
-			if st := cell.load(); st.statusOf() == StatusSealed || st.statusOf() == StatusFailed {
-				cell.install(&state{status: StatusDenied, sealed: st.sealed})
+			if st := *secret; st.statusOf() == StatusSealed || st.statusOf() == StatusFailed {
+				*secret = &state{status: StatusDenied, sealed: st.sealed}
 			}
 		}
 	}
@@ -186,11 +186,11 @@ func (s *Sealer[T]) rewrap(ctx context.Context, rows []*T) ([]int, error) {
 	p := s.plan
 	var o owners
 	for i, row := range rows {
-		v := reflect.ValueOf(row).Elem()
+		v := unsafe.Pointer(row)
 		if err := p.readOwners(v, &o); err != nil {
 			return nil, s.rowErr(i, len(rows), err)
 		}
-		keys := p.keysOf(v)
+		keys := p.keysAt.keys(v)
 		if keys.IsZero() {
 			return nil, s.rowErr(i, len(rows), fmt.Errorf("%w: the row has no Keys; select their column, or Seal it", ErrNotSealed))
 		}
@@ -215,7 +215,7 @@ func (s *Sealer[T]) rewrap(ctx context.Context, rows []*T) ([]int, error) {
 	}
 	var changed []int
 	for i := range sc.recs {
-		keys := p.keysOf(reflect.ValueOf(rows[sc.rows[i]]).Elem())
+		keys := p.keysAt.keys(unsafe.Pointer(rows[sc.rows[i]]))
 		if string(keys.b) != string(sc.recs[i].Header) {
 			keys.b = sc.recs[i].Header
 			changed = append(changed, i)

@@ -40,6 +40,7 @@ type (
 		document bool // plain fields are sealed by Marshal; there are no Secrets
 		record   string
 		keys     path
+		keysAt   place
 		id       *rolePlan
 		subjects []rolePlan
 		scopes   []scopePlan
@@ -54,7 +55,7 @@ type (
 		label string // Go name, for errors
 		kind  string
 		group string
-		text  bool // a string without MarshalText: read as it is
+		text  place // of a string without MarshalText, which is read as it is; else nil
 	}
 	scopePlan struct {
 		group, purpose string
@@ -62,6 +63,7 @@ type (
 	}
 	fieldPlan struct {
 		path  path
+		at    place
 		label string
 		name  string
 		scope int
@@ -72,6 +74,7 @@ type (
 	}
 	indexPlan struct {
 		path     path
+		at       place
 		label    string
 		name     string
 		of       int // in plan.fields
@@ -194,7 +197,7 @@ func (p *planner) keysField(at path, tag string, tagged bool, label string) {
 	case p.document:
 		p.fail(label, "a struct with the Document marker has no Keys field: Marshal adds them")
 	}
-	p.record, p.keys = t.name, at
+	p.record, p.keys, p.keysAt = t.name, at, placeOf(p.typ, at)
 	for _, i := range at {
 		if i < 0 {
 			p.fail(label, "Keys lies behind a pointer; put it in the row itself")
@@ -222,7 +225,7 @@ func (p *planner) indexField(at path, tag string, tagged bool, prefix, label str
 	}
 	t.of = prefix + t.of
 	p.name(prefix+t.name, 1<<16+len(p.indexes), label)
-	p.indexes = append(p.indexes, indexPlan{path: at, label: label, name: prefix + t.name, norm: normalisers[t.norm], normName: t.norm, bits: t.bits, tag: t})
+	p.indexes = append(p.indexes, indexPlan{path: at, at: placeOf(p.typ, at), label: label, name: prefix + t.name, norm: normalisers[t.norm], normName: t.norm, bits: t.bits, tag: t})
 }
 
 func (p *planner) secretField(t reflect.Type, at path, tag string, tagged bool, prefix, label string) {
@@ -268,7 +271,7 @@ func (p *planner) sealedField(value reflect.Type, at path, tag, prefix, label st
 		p.fail(label, "mask= does nothing in a document")
 	}
 	p.name(prefix+ft.name, len(p.fields), label)
-	p.fields = append(p.fields, fieldPlan{path: at, label: label, name: prefix + ft.name, mask: masks[ft.mask], codec: codec, typ: value, tag: ft})
+	p.fields = append(p.fields, fieldPlan{path: at, at: placeOf(p.typ, at), label: label, name: prefix + ft.name, mask: masks[ft.mask], codec: codec, typ: value, tag: ft})
 }
 
 func (p *planner) name(name string, at int, label string) {
@@ -288,7 +291,10 @@ func (p *planner) roleField(t reflect.Type, at path, tag, label string) {
 		p.fail(label, "%s cannot name a subject or row: use a string, an integer, or a type with MarshalText such as a UUID", t)
 		return
 	}
-	role := rolePlan{path: at, label: label, kind: r.subject, group: r.group, text: t.Kind() == reflect.String && !t.Implements(textMarshal)}
+	role := rolePlan{path: at, label: label, kind: r.subject, group: r.group}
+	if t.Kind() == reflect.String && !t.Implements(textMarshal) {
+		role.text = placeOf(p.typ, at)
+	}
 	if r.id {
 		if p.id != nil {
 			p.fail(label, "id is on %s already", p.id.label)

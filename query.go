@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unsafe"
 )
 
 // Dialect is how a database writes parameters and quotes names.
@@ -133,11 +134,11 @@ func (q *Query[T]) Match(row *T) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	cell := q.plan.fields[q.index.of].secretOf(reflect.ValueOf(rows[0]).Elem())
-	if cell == nil {
+	secret := q.plan.fields[q.index.of].at.secret(unsafe.Pointer(rows[0]))
+	if secret == nil {
 		return false, nil
 	}
-	st := cell.load()
+	st := *secret
 	if st.statusOf() == StatusNull || st.statusOf() == StatusForgotten {
 		return false, nil
 	}

@@ -2,8 +2,8 @@ package lethe
 
 import (
 	"fmt"
-	"reflect"
 	"sync"
+	"unsafe"
 
 	"github.com/lethe-go/lethe/envelope"
 )
@@ -27,7 +27,7 @@ type ends struct{ scopes, cells int }
 type ref struct {
 	row   int
 	field int
-	cell  secret
+	slot  **state
 }
 
 var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
@@ -86,10 +86,10 @@ type owners struct {
 	rowID string
 }
 
-func (p *plan) readOwners(row reflect.Value, o *owners) error {
+func (p *plan) readOwners(row unsafe.Pointer, o *owners) error {
 	o.rowID = ""
 	for i := range p.subjects {
-		id, err := p.subjects[i].read(row)
+		id, err := p.subjects[i].read(p.typ, row)
 		if err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ func (p *plan) readOwners(row reflect.Value, o *owners) error {
 		return nil
 	}
 	var err error
-	if o.rowID, err = p.id.read(row); err != nil {
+	if o.rowID, err = p.id.read(p.typ, row); err != nil {
 		return err
 	}
 	if o.rowID == "" {
@@ -117,33 +117,4 @@ func (p *plan) subject(tenant string, scope int, o *owners) Subject {
 func (p *plan) emptySubject(scope int) error {
 	s := &p.subjects[p.scopes[scope].subject]
 	return fmt.Errorf("%w: %s (subject=%s) is empty; set it, or select its column, first", ErrNoSubject, s.label, s.kind)
-}
-
-func (p *plan) keysOf(row reflect.Value) *Keys {
-	v, _ := p.keys.find(row)
-	k, _ := v.Addr().Interface().(*Keys)
-	return k
-}
-
-// secretOf returns the field, or nil behind a nil pointer.
-func (f *fieldPlan) secretOf(row reflect.Value) secret {
-	v, ok := f.path.find(row)
-	if !ok {
-		return nil
-	}
-	field := v.Addr().Interface()
-	if s, ok := field.(*Secret[string]); ok { // the most common, and the cheaper assertion
-		return s
-	}
-	s, _ := field.(secret)
-	return s
-}
-
-func (x *indexPlan) indexOf(row reflect.Value) *BlindIndex {
-	v, ok := x.path.find(row)
-	if !ok {
-		return nil
-	}
-	b, _ := v.Addr().Interface().(*BlindIndex)
-	return b
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
+	"unsafe"
 
 	"github.com/lethe-go/lethe/envelope"
 )
@@ -19,7 +19,7 @@ func (s *Sealer[T]) seal(ctx context.Context, rows []*T, anew bool) error {
 	defer sc.release()
 	var o owners
 	for i, row := range rows {
-		if err := s.gather(sc, i, reflect.ValueOf(row).Elem(), &o, anew); err != nil {
+		if err := s.gather(sc, i, unsafe.Pointer(row), &o, anew); err != nil {
 			return s.rowErr(i, len(rows), err)
 		}
 	}
@@ -51,23 +51,23 @@ func (s *Sealer[T]) sealErr(err error) error {
 }
 
 // gather turns a row into a record, if there is anything to seal in it.
-func (s *Sealer[T]) gather(sc *scratch, at int, row reflect.Value, o *owners, anew bool) error {
+func (s *Sealer[T]) gather(sc *scratch, n int, row unsafe.Pointer, o *owners, anew bool) error {
 	p := s.plan
 	if err := p.readOwners(row, o); err != nil {
 		return err
 	}
-	keys := p.keysOf(row)
+	keys := p.keysAt.keys(row)
 	fresh := keys.IsZero() || anew
 	first := len(sc.cells)
 	var used uint32
 	held := false
 	for i := range p.fields {
 		f := &p.fields[i]
-		cell := f.secretOf(row)
-		if cell == nil {
+		at := f.at.secret(row)
+		if at == nil {
 			continue
 		}
-		st := cell.load()
+		st := *at
 		switch take, err := f.takes(st, fresh, anew); {
 		case err != nil:
 			return fmt.Errorf("field %q: %w", f.name, err)
@@ -75,7 +75,7 @@ func (s *Sealer[T]) gather(sc *scratch, at int, row reflect.Value, o *owners, an
 			held = held || st != nil && st.sealed != nil
 			continue
 		}
-		sc.refs = append(sc.refs, ref{row: at, field: i, cell: cell})
+		sc.refs = append(sc.refs, ref{row: n, field: i, slot: at})
 		sc.cells = append(sc.cells, envelope.Cell{Scope: f.scope, Field: f.name, Codec: st.codec, Plain: st.value.bytes()})
 		used |= 1 << f.scope
 	}
@@ -91,7 +91,7 @@ func (s *Sealer[T]) gather(sc *scratch, at int, row reflect.Value, o *owners, an
 		rec.Header = keys.b
 	}
 	var to [envelope.MaxScopes]int
-	n := 0
+	scopes := 0
 	for i := range p.scopes {
 		subject := p.subject(s.tenant, i, o)
 		if subject.ID == "" {
@@ -100,17 +100,17 @@ func (s *Sealer[T]) gather(sc *scratch, at int, row reflect.Value, o *owners, an
 			}
 			continue
 		}
-		to[i] = n
-		n++
+		to[i] = scopes
+		scopes++
 		sc.scopes = append(sc.scopes, envelope.Scope{Group: p.scopes[i].group, Purpose: p.scopes[i].purpose, Subject: subject})
 	}
-	if n == 0 {
+	if scopes == 0 {
 		return p.emptySubject(0)
 	}
 	for i := first; i < len(sc.cells); i++ {
 		sc.cells[i].Scope = to[sc.cells[i].Scope]
 	}
-	sc.close(at, rec)
+	sc.close(n, rec)
 	return nil
 }
 
@@ -152,11 +152,11 @@ func (f *fieldPlan) takes(st *state, fresh, anew bool) (bool, error) {
 }
 
 // clearsIndex reports whether a field was set to NULL whose index is not.
-func (p *plan) clearsIndex(row reflect.Value) bool {
+func (p *plan) clearsIndex(row unsafe.Pointer) bool {
 	for i := range p.indexes {
 		x := &p.indexes[i]
-		cell, index := p.fields[x.of].secretOf(row), x.indexOf(row)
-		if cell != nil && index != nil && cell.load().statusOf() == StatusNull && len(index.b) > 0 {
+		secret, index := p.fields[x.of].at.secret(row), x.at.index(row)
+		if secret != nil && index != nil && (*secret).statusOf() == StatusNull && len(index.b) > 0 {
 			return true
 		}
 	}
@@ -192,15 +192,15 @@ func (s *Sealer[T]) install(sc *scratch, rows []*T, anew bool) {
 	cell := 0
 	for i := range sc.recs {
 		rec := &sc.recs[i]
-		row := reflect.ValueOf(rows[sc.rows[i]]).Elem()
-		keys := p.keysOf(row)
+		row := unsafe.Pointer(rows[sc.rows[i]])
+		keys := p.keysAt.keys(row)
 		fresh := keys.IsZero() || anew
 		keys.b = rec.Header
 		s.installIndexes(sc, row, cell, cell+len(rec.Cells))
 		states := make([]state, len(rec.Cells))
 		for j := range rec.Cells {
 			states[j] = state{status: StatusSealed, codec: rec.Cells[j].Codec, sealed: rec.Cells[j].Sealed}
-			sc.refs[cell+j].cell.install(&states[j])
+			*sc.refs[cell+j].slot = &states[j]
 		}
 		cell += len(rec.Cells)
 		if fresh {
@@ -208,19 +208,19 @@ func (s *Sealer[T]) install(sc *scratch, rows []*T, anew bool) {
 		}
 	}
 	for _, row := range rows {
-		s.nullIndexes(reflect.ValueOf(row).Elem())
+		s.nullIndexes(unsafe.Pointer(row))
 	}
 }
 
 // installIndexes computes the indexes over the cells [from, to).
-func (s *Sealer[T]) installIndexes(sc *scratch, row reflect.Value, from, to int) {
+func (s *Sealer[T]) installIndexes(sc *scratch, row unsafe.Pointer, from, to int) {
 	for i := range s.plan.indexes {
 		x := &s.plan.indexes[i]
 		for j := from; j < to; j++ {
 			if sc.refs[j].field != x.of {
 				continue
 			}
-			if index := x.indexOf(row); index != nil {
+			if index := x.at.index(row); index != nil {
 				index.b = sc.known[i][0].Append(nil, x.normName, x.normalised(sc.cells[j].Plain), x.bits)
 				index.null = false
 			}
@@ -237,26 +237,26 @@ func (x *indexPlan) normalised(plain []byte) []byte {
 
 // nullRest makes the fields of a new row that were never set NULL, and the
 // indexes of fields behind a nil pointer.
-func (s *Sealer[T]) nullRest(row reflect.Value) {
+func (s *Sealer[T]) nullRest(row unsafe.Pointer) {
 	for i := range s.plan.indexes {
 		x := &s.plan.indexes[i]
-		if index := x.indexOf(row); index != nil && s.plan.fields[x.of].secretOf(row) == nil {
+		if index := x.at.index(row); index != nil && s.plan.fields[x.of].at.secret(row) == nil {
 			index.b, index.null = nil, true
 		}
 	}
 	for i := range s.plan.fields {
-		if cell := s.plan.fields[i].secretOf(row); cell != nil && cell.load() == nil {
-			cell.install(nullState)
+		if secret := s.plan.fields[i].at.secret(row); secret != nil && *secret == nil {
+			*secret = nullState
 		}
 	}
 }
 
 // nullIndexes makes the index of every field that is NULL NULL too.
-func (s *Sealer[T]) nullIndexes(row reflect.Value) {
+func (s *Sealer[T]) nullIndexes(row unsafe.Pointer) {
 	for i := range s.plan.indexes {
 		x := &s.plan.indexes[i]
-		cell, index := s.plan.fields[x.of].secretOf(row), x.indexOf(row)
-		if cell != nil && index != nil && cell.load().statusOf() == StatusNull {
+		secret, index := s.plan.fields[x.of].at.secret(row), x.at.index(row)
+		if secret != nil && index != nil && (*secret).statusOf() == StatusNull {
 			index.b, index.null = nil, true
 		}
 	}

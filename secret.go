@@ -208,14 +208,10 @@ func (s *Secret[T]) UnmarshalJSON(data []byte) error {
 
 // secret is what a plan needs of a *Secret of any type.
 type secret interface {
-	load() *state
-	install(s *state)
 	valueType() reflect.Type
 	encode(v any) (codec uint8, b []byte, err error)
 }
 
-func (s *Secret[T]) load() *state            { return s.s }
-func (s *Secret[T]) install(st *state)       { s.s = st }
 func (s *Secret[T]) valueType() reflect.Type { return reflect.TypeFor[T]() }
 
 // encode encodes v as a T: v is a T, or convertible text for a text type.

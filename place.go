@@ -1,0 +1,53 @@
+package lethe
+
+import (
+	"reflect"
+	"unsafe"
+)
+
+// place is where a field of one of our types lies in a row: offsets, with a
+// pointer to follow between two of them. Resolved once by For, it costs a load
+// per field where reflection costs ten times that.
+type place []uintptr
+
+// placeOf resolves a path in a row type.
+func placeOf(t reflect.Type, at path) place {
+	out := place{0}
+	for _, i := range at {
+		f := i
+		if f < 0 {
+			f = ^f
+		}
+		field := t.Field(f)
+		out[len(out)-1] += field.Offset
+		if t = field.Type; i < 0 {
+			out, t = append(out, 0), t.Elem()
+		}
+	}
+	return out
+}
+
+// in returns the field's address in a row of the type the place was resolved
+// for, or nil behind a nil pointer.
+func (p place) in(row unsafe.Pointer) unsafe.Pointer {
+	row = unsafe.Add(row, p[0])
+	for _, offset := range p[1:] {
+		if row = *(*unsafe.Pointer)(row); row == nil {
+			return nil
+		}
+		row = unsafe.Add(row, offset)
+	}
+	return row
+}
+
+// A Secret of any type is one word, the pointer to its state: this does not
+// compile otherwise.
+var (
+	_ [unsafe.Sizeof(Secret[string]{}) - unsafe.Sizeof(uintptr(0))]struct{}
+	_ [unsafe.Sizeof(uintptr(0)) - unsafe.Sizeof(Secret[string]{})]struct{}
+)
+
+func (p place) secret(row unsafe.Pointer) **state    { return (**state)(p.in(row)) }
+func (p place) keys(row unsafe.Pointer) *Keys        { return (*Keys)(p.in(row)) }
+func (p place) index(row unsafe.Pointer) *BlindIndex { return (*BlindIndex)(p.in(row)) }
+func (p place) text(row unsafe.Pointer) *string      { return (*string)(p.in(row)) }
