@@ -1,0 +1,43 @@
+package fileledger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/lethe-go/lethe/envelope/fileledger"
+)
+
+func Example() {
+	dir, err := os.MkdirTemp("", "ledger")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	path := filepath.Join(dir, "forgets.ledger")
+
+	ledger, err := fileledger.Create(path) // once
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = ledger.Close() }()
+	_, err = fileledger.Create(path)
+	fmt.Println("never replaced:", errors.Is(err, fs.ErrExist))
+
+	again, err := fileledger.Open(path) // at every start
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = again.Close() }()
+	entries, err := again.Read(context.Background(), 0)
+	fmt.Println(len(entries), err)
+	// Output:
+	// never replaced: true
+	// 0 <nil>
+}

@@ -1,0 +1,291 @@
+package fileledger_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-go/lethe/envelope"
+	"github.com/lethe-go/lethe/envelope/envelopetest"
+	"github.com/lethe-go/lethe/envelope/fileledger"
+	"github.com/lethe-go/lethe/envelope/memstore"
+)
+
+func entry(seq uint64) envelope.LedgerEntry {
+	return envelope.LedgerEntry{
+		Seq: seq, Prev: make([]byte, 32), Time: 1_700_000_000 + int64(seq), Store: envelope.StoreID{1, 2, 3}, Kind: envelope.LedgerForget,
+		Tree: 1, Epoch: 7, RefVer: 1, SRef: envelope.SRef{9, byte(seq)}, PID: 3, KIDs: []envelope.KeyID{{1}, {2, 255}},
+		Pages: []envelope.PageID{1, 1<<63 - 1}, KMSHandle: "v1 <&> é", RootCommit: []byte(strings.Repeat("r", 32)), MAC: []byte(strings.Repeat("m", 32)),
+	}
+}
+
+func create(t *testing.T) (*fileledger.Ledger, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "forgets.ledger")
+	l, err := fileledger.Create(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l, path
+}
+
+func open(t *testing.T, path string) *fileledger.Ledger {
+	t.Helper()
+	l, err := fileledger.Open(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func TestRoundTrip(t *testing.T) {
+	l, path := create(t)
+	first := envelope.LedgerEntry{Seq: 1, Prev: make([]byte, 32), Kind: envelope.LedgerInit, MAC: make([]byte, 32)}
+	want := []envelope.LedgerEntry{first, entry(2), entry(3)}
+	for _, e := range want {
+		require.NoError(t, l.Append(t.Context(), e))
+	}
+	for _, led := range []*fileledger.Ledger{l, open(t, path)} {
+		got, err := led.Read(t.Context(), 0)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		got[1].KIDs[0][0] = 99
+		again, err := led.Read(t.Context(), 1)
+		require.NoError(t, err)
+		require.Equal(t, want[1:], again, "what Read returned is the caller's")
+		none, err := led.Read(t.Context(), 3)
+		require.NoError(t, err)
+		require.Empty(t, none)
+	}
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
+}
+
+func TestAppendComparesTheSequence(t *testing.T) {
+	l, path := create(t)
+	other := open(t, path)
+	require.NoError(t, l.Append(t.Context(), entry(1)))
+	require.ErrorIs(t, other.Append(t.Context(), entry(1)), envelope.ErrLedgerConflict)
+	require.ErrorIs(t, other.Append(t.Context(), entry(3)), envelope.ErrLedgerConflict)
+	require.NoError(t, other.Append(t.Context(), entry(2)))
+	got, err := l.Read(t.Context(), 1)
+	require.NoError(t, err)
+	require.Len(t, got, 1, "sees what another handle appended")
+}
+
+func TestManyHandlesMakeOneChain(t *testing.T) {
+	_, path := create(t)
+	const handles, each = 4, 50
+	var wg sync.WaitGroup
+	for range handles {
+		l := open(t, path)
+		wg.Go(func() {
+			for done := 0; done < each; {
+				got, err := l.Read(t.Context(), 0)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				switch err := l.Append(t.Context(), entry(uint64(len(got))+1)); {
+				case err == nil:
+					done++
+				case !errors.Is(err, envelope.ErrLedgerConflict):
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	got, err := open(t, path).Read(t.Context(), 0)
+	require.NoError(t, err)
+	require.Len(t, got, handles*each)
+}
+
+func TestCreateNeverReplaces(t *testing.T) {
+	l, path := create(t)
+	require.NoError(t, l.Append(t.Context(), entry(1)))
+	_, err := fileledger.Create(path)
+	require.ErrorIs(t, err, fs.ErrExist)
+	got, err := open(t, path).Read(t.Context(), 0)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+}
+
+func TestOpenRefusesWhatIsNoLedger(t *testing.T) {
+	dir := t.TempDir()
+	_, err := fileledger.Open(filepath.Join(dir, "none"))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "Create")
+	_, err = fileledger.Open(dir)
+	require.ErrorContains(t, err, "not a regular file")
+	for name, content := range map[string]string{"empty": "", "foreign": "hello\n", "newer": `{"format":"lethe-ledger","version":2}` + "\n"} {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+		_, err := fileledger.Open(path)
+		require.ErrorContains(t, err, "not a ledger", name)
+	}
+}
+
+func TestATornLineIsNoEntry(t *testing.T) {
+	l, path := create(t)
+	require.NoError(t, l.Append(t.Context(), entry(1)))
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteString(`{"seq":2,"prev":"00`)
+	require.NoError(t, errors.Join(err, f.Close()))
+	other := open(t, path)
+	got, err := other.Read(t.Context(), 0)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	require.NoError(t, other.Append(t.Context(), entry(2)))
+	got, err = l.Read(t.Context(), 0)
+	require.NoError(t, err)
+	require.Len(t, got, 2)
+	now, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(whole), string(now[:len(whole)]))
+}
+
+func TestDamageIsNamed(t *testing.T) {
+	l, path := create(t)
+	for i := range uint64(3) {
+		require.NoError(t, l.Append(t.Context(), entry(i+1)))
+	}
+	good, err := os.ReadFile(path)
+	require.NoError(t, err)
+	lines := strings.SplitAfter(string(good), "\n")
+	for name, bad := range map[string]string{
+		"a damaged line":       lines[0] + lines[1] + "x" + lines[2][1:] + lines[3],
+		"a line missing":       lines[0] + lines[1] + lines[3],
+		"a line twice":         lines[0] + lines[1] + lines[1] + lines[2],
+		"an unknown member":    lines[0] + lines[1] + strings.Replace(lines[2], `{"seq"`, `{"new":1,"seq"`, 1),
+		"a short hash":         lines[0] + lines[1] + strings.Replace(lines[2], `"prev":"00`, `"prev":"`, 1),
+		"upper-case":           lines[0] + lines[1] + strings.Replace(lines[2], `"02ff`, `"02FF`, 1),
+		"two entries in a row": lines[0] + lines[1] + strings.TrimSpace(lines[2]) + lines[3],
+	} {
+		require.NoError(t, os.WriteFile(path, []byte(bad), 0o600))
+		_, err := fileledger.Open(path)
+		require.ErrorContains(t, err, "line 3", name)
+	}
+}
+
+func TestAReplacedFileIsNoticed(t *testing.T) {
+	l, path := create(t)
+	require.NoError(t, l.Append(t.Context(), entry(1)))
+	copied, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, l.Append(t.Context(), entry(2)))
+	require.NoError(t, os.WriteFile(path, copied, 0o600)) // truncated
+	_, err = l.Read(t.Context(), 0)
+	require.ErrorIs(t, err, fileledger.ErrReplaced)
+	require.ErrorIs(t, l.Append(t.Context(), entry(3)), fileledger.ErrReplaced)
+
+	l = open(t, path)
+	require.NoError(t, os.WriteFile(path+".new", copied, 0o600))
+	require.NoError(t, os.Rename(path+".new", path))
+	_, err = l.Read(t.Context(), 0)
+	require.ErrorIs(t, err, fileledger.ErrReplaced)
+}
+
+func TestContexts(t *testing.T) {
+	l, _ := create(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, l.Append(ctx, entry(1)), context.Canceled)
+	_, err := l.Read(ctx, 0)
+	require.ErrorIs(t, err, context.Canceled)
+	got, err := l.Read(t.Context(), 0)
+	require.NoError(t, err)
+	require.Empty(t, got)
+}
+
+func TestAClosedLedgerFails(t *testing.T) {
+	l, _ := create(t)
+	require.NoError(t, l.Close())
+	require.Error(t, l.Append(t.Context(), entry(1)))
+}
+
+func TestBadEntriesAreNotWritten(t *testing.T) {
+	l, _ := create(t)
+	e := entry(1)
+	e.KMSHandle = "\xff"
+	require.Error(t, l.Append(t.Context(), e))
+	e = entry(1)
+	e.MAC = nil
+	require.Error(t, l.Append(t.Context(), e))
+	require.NoError(t, l.Append(t.Context(), entry(1)))
+}
+
+// Every entry that was acknowledged survives a killed process.
+func TestKilledWriter(t *testing.T) {
+	if path := os.Getenv("FILELEDGER_WRITER"); path != "" {
+		l, err := fileledger.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for seq := uint64(1); ; seq++ {
+			if err := l.Append(t.Context(), entry(seq)); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Println("appended", seq)
+		}
+	}
+	_, path := create(t)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledWriter$")
+	cmd.Env = append(os.Environ(), "FILELEDGER_WRITER="+path)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	last := 0
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if n, ok := strings.CutPrefix(lines.Text(), "appended "); ok {
+			last, err = strconv.Atoi(n)
+			require.NoError(t, err)
+		}
+		if last == 30 {
+			require.NoError(t, cmd.Process.Kill())
+		}
+	}
+	_ = cmd.Wait()
+	require.GreaterOrEqual(t, last, 30)
+	got, err := open(t, path).Read(t.Context(), 0)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(got), last)
+	require.LessOrEqual(t, len(got), last+1)
+}
+
+// A person forgotten stays forgotten after a restart, whatever the process remembers.
+func TestAKeyringOverAFile(t *testing.T) {
+	l, path := create(t)
+	store, key := memstore.New(), envelopetest.NewKey(t)
+	require.NoError(t, envelope.Init(t.Context(), store, key, envelope.Options{Ledger: l}))
+	ring, err := envelope.NewKeyring(t.Context(), store, key, envelope.Options{Ledger: l})
+	require.NoError(t, err)
+	recs := []envelope.Record{{Name: "r", Scopes: []envelope.Scope{{Subject: envelope.Subject{Kind: "p", ID: "1"}}}, Cells: []envelope.Cell{{Field: "f", Plain: []byte("x")}}}}
+	require.NoError(t, ring.SealRecords(t.Context(), recs))
+	_, err = ring.Forget(t.Context(), recs[0].Scopes[0].Subject)
+	require.NoError(t, err)
+	ring.Close()
+
+	_, err = envelope.NewKeyring(t.Context(), store, key, envelope.Options{Ledger: func() envelope.Ledger { n, _ := create(t); return n }()})
+	require.ErrorIs(t, err, envelope.ErrLedger, "an empty ledger does not fit a populated store")
+	ring, err = envelope.NewKeyring(t.Context(), store, key, envelope.Options{Ledger: open(t, path)})
+	require.NoError(t, err)
+	defer ring.Close()
+	require.NoError(t, ring.OpenRecords(t.Context(), recs))
+	require.ErrorIs(t, recs[0].Cells[0].Err, envelope.ErrForgotten)
+}

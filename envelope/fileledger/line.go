@@ -1,0 +1,103 @@
+package fileledger
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/lethe-go/lethe/envelope"
+)
+
+// entryLine is an entry as it stands in the file: identifiers and hashes in
+// lower-case hexadecimal.
+type entryLine struct {
+	Seq        uint64              `json:"seq"`
+	Prev       hexBytes            `json:"prev"`
+	Time       int64               `json:"time"`
+	Store      hexBytes            `json:"store"`
+	Kind       envelope.LedgerKind `json:"kind"`
+	Tree       envelope.TreeID     `json:"tree"`
+	Epoch      uint64              `json:"epoch"`
+	RefVer     uint32              `json:"ref_ver,omitzero"`
+	SRef       hexBytes            `json:"sref,omitempty"`
+	PID        envelope.PID        `json:"pid,omitzero"`
+	KIDs       []hexBytes          `json:"kids,omitempty"`
+	Pages      []envelope.PageID   `json:"pages,omitempty"`
+	KMSHandle  string              `json:"kms_handle,omitempty"`
+	RootCommit hexBytes            `json:"root_commit,omitempty"`
+	MAC        hexBytes            `json:"mac"`
+}
+
+type hexBytes []byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (h hexBytes) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (h *hexBytes) UnmarshalText(text []byte) error {
+	if bytes.ContainsAny(text, "ABCDEF") {
+		return errors.New("hexadecimal is lower case here")
+	}
+	b, err := hex.AppendDecode(nil, text)
+	*h = b
+	return err
+}
+
+// appendLine appends e and a line feed.
+func appendLine(dst []byte, e *envelope.LedgerEntry) ([]byte, error) {
+	l := entryLine{
+		Seq: e.Seq, Prev: e.Prev, Time: e.Time, Store: e.Store[:], Kind: e.Kind, Tree: e.Tree, Epoch: e.Epoch,
+		RefVer: e.RefVer, PID: e.PID, Pages: e.Pages, KMSHandle: e.KMSHandle, RootCommit: e.RootCommit, MAC: e.MAC,
+	}
+	if e.SRef != (envelope.SRef{}) {
+		l.SRef = e.SRef[:]
+	}
+	for i := range e.KIDs {
+		l.KIDs = append(l.KIDs, e.KIDs[i][:])
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(l); err != nil {
+		return nil, fmt.Errorf("fileledger: %w", err)
+	}
+	// What does not read back, such as invalid UTF-8 in a handle, must not be written.
+	if back, err := parseLine(buf.Bytes()); err != nil || back.KMSHandle != e.KMSHandle {
+		return nil, fmt.Errorf("fileledger: entry %d cannot be written as a line: bad sizes or text", e.Seq)
+	}
+	return append(dst, buf.Bytes()...), nil
+}
+
+// parseLine parses a line with its line feed. It accepts nothing appendLine would not write.
+func parseLine(line []byte) (envelope.LedgerEntry, error) {
+	var l entryLine
+	dec := json.NewDecoder(bytes.NewReader(line))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&l); err != nil {
+		return envelope.LedgerEntry{}, errors.New("not an entry")
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return envelope.LedgerEntry{}, errors.New("more than an entry")
+	}
+	e := envelope.LedgerEntry{
+		Seq: l.Seq, Prev: l.Prev, Time: l.Time, Kind: l.Kind, Tree: l.Tree, Epoch: l.Epoch, RefVer: l.RefVer,
+		PID: l.PID, Pages: l.Pages, KMSHandle: l.KMSHandle, RootCommit: l.RootCommit, MAC: l.MAC,
+	}
+	ok := copy(e.Store[:], l.Store) == len(l.Store) && len(l.Store) == len(e.Store) &&
+		len(l.Prev) == 32 && len(l.MAC) == 32 && (len(l.RootCommit) == 0 || len(l.RootCommit) == 32) &&
+		(len(l.SRef) == 0 || len(l.SRef) == len(e.SRef)) && l.Seq > 0 && l.Kind != ""
+	copy(e.SRef[:], l.SRef)
+	for _, kid := range l.KIDs {
+		var id envelope.KeyID
+		ok = ok && len(kid) == len(id)
+		copy(id[:], kid)
+		e.KIDs = append(e.KIDs, id)
+	}
+	if !ok {
+		return envelope.LedgerEntry{}, errors.New("a member is missing or has the wrong size")
+	}
+	return e, nil
+}
