@@ -40,6 +40,9 @@ func Marshal[T any](ctx context.Context, s *Sealer[T], v *T) ([]byte, error) {
 	if err := s.ready(true); err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if s.plan.document {
 		return s.marshalDocument(ctx, reflect.ValueOf(v).Elem())
 	}
@@ -71,6 +74,9 @@ func Unmarshal[T any](ctx context.Context, s *Sealer[T], data []byte, v *T, opts
 		return errors.New("lethe: Unmarshal into a nil value")
 	}
 	if err := s.ready(true); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	var row T
@@ -112,14 +118,27 @@ func decodeErr(err error) error {
 	return errors.New("lethe: the document does not decode into the struct")
 }
 
-// encodable checks that encoding/json reaches the Keys of a row.
+// encodable checks that encoding/json reaches what a row needs to be opened.
 func (p *plan) encodable() error {
-	f := p.typ.FieldByIndex(p.keys)
-	if f.Tag.Get("json") == "-" {
-		return fmt.Errorf("lethe: %s.%s has the tag json:\"-\", so what is sealed could never be opened; give it a name", p.typ.Name(), f.Name)
-	}
-	if reflect.PointerTo(p.typ).Implements(reflect.TypeFor[json.Marshaler]()) {
+	if reflect.PointerTo(p.typ).Implements(jsonMarshaler) {
 		return fmt.Errorf("lethe: %s has a MarshalJSON of its own; Seal the row and call it yourself", p.typ)
+	}
+	needed := []path{p.keys}
+	for i := range p.subjects {
+		needed = append(needed, p.subjects[i].path)
+	}
+	if p.id != nil {
+		needed = append(needed, p.id.path)
+	}
+	for _, at := range needed {
+		t := p.typ
+		for _, i := range at {
+			f := t.Field(max(i, ^i))
+			if f.Tag.Get("json") == "-" {
+				return fmt.Errorf("lethe: %s.%s has the tag json:\"-\", so what is sealed could never be opened; give it a name", t.Name(), f.Name)
+			}
+			t = structOf(f.Type)
+		}
 	}
 	return nil
 }
@@ -282,11 +301,12 @@ func (s *Sealer[T]) unmarshalDocument(ctx context.Context, data []byte, row refl
 		c, f := &recs[0].Cells[i], &p.fields[at[i]]
 		err := c.Err
 		if v, ok := f.path.find(row); err == nil && ok {
-			if v.Kind() == reflect.Pointer {
-				v.Set(reflect.New(v.Type().Elem()))
-				v = v.Elem()
+			fresh := reflect.New(f.typ)
+			if err = decodeReflect(fresh.Elem(), c.Codec, c.Plain); err == nil && v.Kind() == reflect.Pointer {
+				v.Set(fresh)
+			} else if err == nil {
+				v.Set(fresh.Elem())
 			}
-			err = decodeReflect(v, c.Codec, c.Plain)
 		}
 		if err != nil {
 			failed = failed.add(0, f.name, err)

@@ -2,6 +2,7 @@ package lethe_test
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -118,11 +119,16 @@ func TestPgxTextColumns(t *testing.T) {
 			// Without lethe.Text the bytes do not fit a text column. What must never
 			// happen is that a String method's "[sealed]" takes the ciphertext's place.
 			_, err = conn.Exec(t.Context(), customerInsert, full.Keys, "bare", full.Email, full.EmailIdx, full.Plan)
-			if err == nil {
-				got := collect(t, conn, customerByID, "bare")
-				require.NoError(t, s.OpenSlice(t.Context(), got))
-				require.Equal(t, "ada1@example.com", reveal(t, got[0].Email))
+			if mode == pgx.QueryExecModeCacheStatement {
+				require.Error(t, err)
+				return
 			}
+			require.NoError(t, err, "pgx writes bytes of unknown type in PostgreSQL's hex form")
+			var email string
+			require.NoError(t, conn.QueryRow(t.Context(), `SELECT email FROM customers WHERE id = 'bare'`).Scan(&email))
+			b, err := full.Email.MarshalBinary()
+			require.NoError(t, err)
+			require.Equal(t, `\x`+hex.EncodeToString(b), email)
 		})
 	}
 }
@@ -145,7 +151,8 @@ func TestPgxCopyFromBatchAndANY(t *testing.T) {
 	rows[9].Email = lethe.Secret[string]{}
 	require.NoError(t, s.SealSlice(t.Context(), rows[:39]))
 	_, err := copyIn(rows)
-	require.ErrorIs(t, err, lethe.ErrNotSealed, "one unsealed row stops the COPY")
+	require.ErrorContains(t, err, "not sealed", "one unsealed row stops the COPY") // pgx keeps the message only
+	require.NotContains(t, err.Error(), "example.com")
 	require.Zero(t, pgxCount(t, conn), "and none of it is written")
 	require.NoError(t, s.Seal(t.Context(), &rows[39]))
 	n, err := copyIn(rows)

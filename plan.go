@@ -332,6 +332,9 @@ func (p *planner) otherField(f reflect.StructField, at path, tag string, tagged 
 	case !nested && tagged:
 		p.fail(label, "a plain %s cannot be sealed in place: make it a lethe.Secret[%s]; a plain field carries subject= or id only", f.Type, f.Type)
 		return
+	case !nested && mentionsTag(t, nil):
+		p.fail(label, "the lethe tags inside %s would do nothing here: seal the whole as one value, or keep its parts as rows or documents of their own", f.Type)
+		return
 	case !nested:
 		return
 	}
@@ -445,27 +448,27 @@ func hidesSecret(t reflect.Type, seen map[reflect.Type]bool) string {
 	return ""
 }
 
-// mentionsTag reports whether a struct, or one nested in it, has a lethe tag.
+// mentionsTag reports whether a struct has a lethe tag, or one nested in it at
+// any depth: by value, by pointer or as an element.
 func mentionsTag(t reflect.Type, seen map[reflect.Type]bool) bool {
-	if seen[t] || t.Kind() != reflect.Struct {
+	if seen[t] {
 		return false
 	}
 	if seen == nil {
 		seen = map[reflect.Type]bool{}
 	}
 	seen[t] = true
-	for i := range t.NumField() {
-		f := t.Field(i)
-		if _, ok := f.Tag.Lookup("lethe"); ok {
-			return true
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return mentionsTag(t.Elem(), seen)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			f := t.Field(i)
+			if _, ok := f.Tag.Lookup("lethe"); ok || mentionsTag(f.Type, seen) {
+				return true
+			}
 		}
-		ft := f.Type
-		if ft.Kind() == reflect.Pointer {
-			ft = ft.Elem()
-		}
-		if mentionsTag(ft, seen) {
-			return true
-		}
+	default:
 	}
 	return false
 }

@@ -24,7 +24,10 @@ type shadowField struct {
 	nested *shadow // a struct with sealed fields
 }
 
-var rawType = reflect.TypeFor[json.RawMessage]()
+var (
+	rawType       = reflect.TypeFor[json.RawMessage]()
+	jsonMarshaler = reflect.TypeFor[json.Marshaler]()
+)
 
 // shadowOf builds the shadow of a document, reporting what cannot be encoded.
 func (p *planner) shadowOf() {
@@ -37,7 +40,7 @@ func (p *planner) shadowOf() {
 		omits[i] = func(reflect.Value) bool { return false }
 	}
 	b := shadowBuilder{planner: p, at: at, omits: omits}
-	if reflect.PointerTo(p.typ).Implements(reflect.TypeFor[json.Marshaler]()) {
+	if reflect.PointerTo(p.typ).Implements(jsonMarshaler) {
 		p.fail(p.typ.Name(), "has a MarshalJSON of its own, which Marshal would bypass")
 		return
 	}
@@ -88,10 +91,13 @@ func (b *shadowBuilder) collect(s *shadow, t reflect.Type, base, inner path, nam
 			b.fail(here, "a document embeds structs by value, not by pointer")
 			continue
 		case !f.IsExported():
+			if b.needs(full) {
+				b.fail(here, "encoding/json cannot decode into an embedded struct that has a JSON name and is not exported: export it, or remove the name")
+			}
 			continue
 		case name == "-" && opts == "":
-			if isSealed {
-				b.fail(here, "the tag json:\"-\" would lose the sealed field")
+			if b.needs(full) {
+				b.fail(here, "the tag json:\"-\" would lose a sealed field, or whose it is")
 			}
 			continue
 		}
@@ -112,6 +118,9 @@ func (b *shadowBuilder) collect(s *shadow, t reflect.Type, base, inner path, nam
 				at[len(at)-1] = ^at[len(at)-1]
 			}
 			if b.holdsSealed(at) {
+				if reflect.PointerTo(structOf(f.Type)).Implements(jsonMarshaler) {
+					b.fail(here, "%s has a MarshalJSON of its own, which Marshal would bypass", structOf(f.Type))
+				}
 				field.nested = b.build(structOf(f.Type), at, false, here)
 				typ = field.nested.typ
 				if f.Type.Kind() == reflect.Pointer {
@@ -132,6 +141,18 @@ func (b *shadowBuilder) holdsSealed(at path) bool {
 	return slices.ContainsFunc(b.fields, func(f fieldPlan) bool {
 		return len(f.path) > len(at) && slices.Equal(f.path[:len(at)], at)
 	})
+}
+
+// needs reports whether a sealed field, a subject or the row id is at or below a field.
+func (b *shadowBuilder) needs(field path) bool {
+	through := slices.Clone(field)
+	through[len(through)-1] = ^through[len(through)-1]
+	below := func(p path) bool {
+		return len(p) >= len(field) && (slices.Equal(p[:len(field)], field) || slices.Equal(p[:len(field)], through))
+	}
+	return slices.ContainsFunc(b.fields, func(f fieldPlan) bool { return below(f.path) }) ||
+		slices.ContainsFunc(b.subjects, func(r rolePlan) bool { return below(r.path) }) ||
+		b.id != nil && below(b.id.path)
 }
 
 func structOf(t reflect.Type) reflect.Type {

@@ -1,0 +1,269 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/lethe-go/lethe/envelope"
+)
+
+const chunkSize = 1000
+
+// Meta implements envelope.Store.
+func (s *Store) Meta(ctx context.Context) (envelope.Meta, error) {
+	if err := s.read(ctx); err != nil {
+		return envelope.Meta{}, err
+	}
+	var m envelope.Meta
+	var id []byte
+	err := s.db.QueryRowContext(ctx, "SELECT store_id, schema, incarnation, applied_seq, ledger_head FROM lethe_meta").
+		Scan(&id, &m.Schema, &m.Incarnation, &m.AppliedSeq, &m.LedgerHead)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return envelope.Meta{}, envelope.ErrStoreEmpty
+	case err != nil:
+		return envelope.Meta{}, fail(ctx, err)
+	case copy(m.StoreID[:], id) != len(id) || len(id) != len(m.StoreID):
+		return envelope.Meta{}, fail(ctx, damaged("store_id"))
+	}
+	return m, nil
+}
+
+// Tree implements envelope.Store.
+func (s *Store) Tree(ctx context.Context, tree envelope.TreeID) (envelope.TreeRow, []envelope.RootRow, error) {
+	if err := s.read(ctx); err != nil {
+		return envelope.TreeRow{}, nil, err
+	}
+	var t envelope.TreeRow
+	var roots []envelope.RootRow
+	// One statement, so that the tree and its roots are of one moment.
+	err := s.query(ctx, s.db, func(rows *sql.Rows) error {
+		var r envelope.RootRow
+		var n [8]sql.NullInt64 // epoch, wrap_no, suite, state, created, destroy_after, destroyed_at
+		var text [3]sql.NullString
+		if err := rows.Scan(&t.Tree, &t.TRef, &t.ActiveEpoch, &t.State, &n[0], &n[1], &text[0], &text[1], &text[2],
+			&n[2], &r.Wrapped, &r.Commit, &n[3], &n[4], &n[5], &n[6]); err != nil {
+			return err
+		}
+		if !n[0].Valid {
+			return nil
+		}
+		r.Tree, r.Epoch, r.WrapNo, r.Suite = t.Tree, uint64(n[0].Int64), uint32(n[1].Int64), envelope.Suite(n[2].Int64)
+		r.KMSURI, r.KMSHandle, r.Semantics, r.State = text[0].String, text[1].String, text[2].String, envelope.RootState(n[3].Int64)
+		r.Created, r.DestroyAfter, r.DestroyedAt = fromSeconds(n[4].Int64), fromSeconds(n[5].Int64), fromSeconds(n[6].Int64)
+		roots = append(roots, r)
+		return nil
+	}, `SELECT t.tree, t.tref, t.active_epoch, t.state, r.epoch, r.wrap_no, r.kms_uri, r.kms_handle, r.semantics,
+		r.suite, r.wrapped, r.root_commit, r.state, r.created, r.destroy_after, r.destroyed_at
+		FROM lethe_tree t LEFT JOIN lethe_root r ON r.tree = t.tree AND r.state <> ?
+		WHERE t.tree = ? ORDER BY r.epoch DESC, r.wrap_no`, int64(envelope.RootDestroyed), int64(tree))
+	if err != nil {
+		return envelope.TreeRow{}, nil, fail(ctx, err)
+	}
+	return t, roots, nil
+}
+
+func (s *Store) pages(ctx context.Context, where string, args ...any) ([]envelope.PageRow, error) {
+	if err := s.read(ctx); err != nil {
+		return nil, err
+	}
+	var out []envelope.PageRow
+	if err := s.query(ctx, s.db, scanPages(&out), "SELECT "+pageColumns+" FROM lethe_page WHERE "+where, args...); err != nil {
+		return nil, fail(ctx, err)
+	}
+	return out, nil
+}
+
+// Pages implements envelope.Store.
+func (s *Store) Pages(ctx context.Context, tree envelope.TreeID, ids []envelope.PageID) ([]envelope.PageRow, error) {
+	if err := s.read(ctx); err != nil {
+		return nil, err
+	}
+	var out []envelope.PageRow
+	err := chunks(unique(ids), chunkSize, func(part []int64) error {
+		in, arg := s.d.inInts(part)
+		rows, err := s.pages(ctx, "tree = ? AND page "+in, int64(tree), arg)
+		out = append(out, rows...)
+		return err
+	})
+	return out, err
+}
+
+func unique(ids []envelope.PageID) []int64 {
+	seen := make(map[envelope.PageID]bool, len(ids))
+	out := make([]int64, 0, len(ids))
+	for _, id := range ids {
+		if !seen[id] {
+			seen[id] = true
+			out = append(out, int64(id))
+		}
+	}
+	return out
+}
+
+// ChildPages implements envelope.Store.
+func (s *Store) ChildPages(ctx context.Context, tree envelope.TreeID, parent envelope.PageID) ([]envelope.PageRow, error) {
+	return s.pages(ctx, "tree = ? AND parent = ?", int64(tree), int64(parent))
+}
+
+// OpenPages implements envelope.Store.
+func (s *Store) OpenPages(ctx context.Context, tree envelope.TreeID, level uint8, limit int) ([]envelope.PageRow, error) {
+	return s.pages(ctx, "tree = ? AND level = ? AND fill < 64 LIMIT ?", int64(tree), int64(level), int64(limit))
+}
+
+// CountRootPages implements envelope.Store.
+func (s *Store) CountRootPages(ctx context.Context, tree envelope.TreeID, level uint8) (int, error) {
+	if err := s.read(ctx); err != nil {
+		return 0, err
+	}
+	var n int
+	err := s.db.QueryRowContext(ctx, s.d.bind("SELECT COUNT(*) FROM lethe_page WHERE tree = ? AND parent = 0 AND level = ?"), int64(tree), int64(level)).Scan(&n)
+	return n, fail(ctx, err)
+}
+
+// keysAndPages reads keys and the leaf pages they hang on in one statement.
+func (s *Store) keysAndPages(ctx context.Context, keys *[]envelope.KeyRow, pages map[envelope.PageID]envelope.PageRow, where string, args ...any) error {
+	return s.query(ctx, s.db, func(rows *sql.Rows) error {
+		var k keyScan
+		var p optionalPage
+		if err := rows.Scan(append(k.dest(), p.dest()...)...); err != nil {
+			return err
+		}
+		key, err := k.row()
+		if err != nil {
+			return err
+		}
+		*keys = append(*keys, key)
+		if page, ok := p.row(); ok {
+			pages[page.Page] = page
+		}
+		return nil
+	}, `SELECT k.kid, k.tree, k.page, k.page_gen, k.kind, k.suite, k.ref_ver, k.sref, k.pid, k.seq, k.wrapped, k.state,
+		k.created, k.seal_until, k.expires,
+		p.tree, p.page, p.parent, p.parent_gen, p.level, p.gen, p.suite, p.wrapped, p.fill, p.dirty_epoch
+		FROM lethe_key k LEFT JOIN lethe_page p ON p.tree = k.tree AND p.page = k.page WHERE `+where, args...)
+}
+
+func values(pages map[envelope.PageID]envelope.PageRow) []envelope.PageRow {
+	var out []envelope.PageRow
+	for _, p := range pages {
+		out = append(out, p)
+	}
+	return out
+}
+
+// Keys implements envelope.Store.
+func (s *Store) Keys(ctx context.Context, tree envelope.TreeID, refVer uint32, srefs []envelope.SRef) ([]envelope.KeyRow, []envelope.PageRow, error) {
+	if err := s.read(ctx); err != nil {
+		return nil, nil, err
+	}
+	var keys []envelope.KeyRow
+	pages := map[envelope.PageID]envelope.PageRow{}
+	err := chunks(blobs(srefs), chunkSize, func(part [][]byte) error {
+		in, arg := s.d.inBlobs(part)
+		return s.keysAndPages(ctx, &keys, pages, "k.tree = ? AND k.ref_ver = ? AND k.sref "+in, int64(tree), int64(refVer), arg)
+	})
+	if err != nil {
+		return nil, nil, fail(ctx, err)
+	}
+	return keys, values(pages), nil
+}
+
+// KeysOfPage implements envelope.Store.
+func (s *Store) KeysOfPage(ctx context.Context, tree envelope.TreeID, page envelope.PageID) ([]envelope.KeyRow, error) {
+	if err := s.read(ctx); err != nil {
+		return nil, err
+	}
+	var keys []envelope.KeyRow
+	if err := s.query(ctx, s.db, scanKeys(&keys), "SELECT "+keyColumns+" FROM lethe_key WHERE tree = ? AND page = ?", int64(tree), int64(page)); err != nil {
+		return nil, fail(ctx, err)
+	}
+	return keys, nil
+}
+
+// SystemKeys implements envelope.Store.
+func (s *Store) SystemKeys(ctx context.Context, tree envelope.TreeID, kind envelope.KeyKind) ([]envelope.KeyRow, []envelope.PageRow, error) {
+	if err := s.read(ctx); err != nil {
+		return nil, nil, err
+	}
+	var keys []envelope.KeyRow
+	pages := map[envelope.PageID]envelope.PageRow{}
+	where := "k.tree = ? AND k.kind = ?"
+	if kind > envelope.KindIndex {
+		where += " AND k.kind > 2" // lets the partial index serve it
+	}
+	if err := s.keysAndPages(ctx, &keys, pages, where, int64(tree), int64(kind)); err != nil {
+		return nil, nil, fail(ctx, err)
+	}
+	return keys, values(pages), nil
+}
+
+// Evidence implements envelope.Store.
+func (s *Store) Evidence(ctx context.Context, tree envelope.TreeID, refVer uint32, srefs []envelope.SRef, kids []envelope.KeyID) ([]envelope.Tomb, []envelope.KeyID, error) {
+	if err := s.read(ctx); err != nil {
+		return nil, nil, err
+	}
+	tombs, err := s.tombs(ctx, s.db, tree, refVer, srefs)
+	if err != nil {
+		return nil, nil, fail(ctx, err)
+	}
+	// The dead come second: a forget in between is then seen here at least.
+	var dead []envelope.KeyID
+	err = chunks(blobs(kids), chunkSize, func(part [][]byte) error {
+		in, arg := s.d.inBlobs(part)
+		return s.query(ctx, s.db, func(rows *sql.Rows) error {
+			var b []byte
+			if err := rows.Scan(&b); err != nil {
+				return err
+			}
+			var kid envelope.KeyID
+			if copy(kid[:], b) != len(b) || len(b) != len(kid) {
+				return damaged("kid")
+			}
+			dead = append(dead, kid)
+			return nil
+		}, "SELECT kid FROM lethe_dead WHERE kid "+in, arg)
+	})
+	if err != nil {
+		return nil, nil, fail(ctx, err)
+	}
+	return tombs, dead, nil
+}
+
+func (s *Store) tombs(ctx context.Context, q querier, tree envelope.TreeID, refVer uint32, srefs []envelope.SRef) ([]envelope.Tomb, error) {
+	var tombs []envelope.Tomb
+	err := chunks(blobs(srefs), chunkSize, func(part [][]byte) error {
+		in, arg := s.d.inBlobs(part)
+		return s.query(ctx, q, func(rows *sql.Rows) error {
+			t := envelope.Tomb{Tree: tree, RefVer: refVer}
+			var sref []byte
+			if err := rows.Scan(&sref, &t.PID, &t.LedgerSeq, &t.LiftedSeq); err != nil {
+				return err
+			}
+			if copy(t.SRef[:], sref) != len(sref) || len(sref) != len(t.SRef) {
+				return damaged("sref")
+			}
+			tombs = append(tombs, t)
+			return nil
+		}, "SELECT sref, pid, ledger_seq, lifted_seq FROM lethe_tomb WHERE tree = ? AND ref_ver = ? AND sref "+in, int64(tree), int64(refVer), arg)
+	})
+	return tombs, err
+}
+
+// Purposes implements envelope.Store.
+func (s *Store) Purposes(ctx context.Context) ([]envelope.PurposeRow, error) {
+	if err := s.read(ctx); err != nil {
+		return nil, err
+	}
+	var out []envelope.PurposeRow
+	err := s.query(ctx, s.db, func(rows *sql.Rows) error {
+		var p envelope.PurposeRow
+		if err := rows.Scan(&p.PID, &p.Name); err != nil {
+			return err
+		}
+		out = append(out, p)
+		return nil
+	}, "SELECT pid, name FROM lethe_purpose ORDER BY pid")
+	return out, fail(ctx, err)
+}

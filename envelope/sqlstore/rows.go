@@ -1,0 +1,160 @@
+package sqlstore
+
+import (
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/lethe-go/lethe/envelope"
+)
+
+// Columns in the order the functions below scan and list them.
+const (
+	rootColumns = "tree, epoch, wrap_no, kms_uri, kms_handle, semantics, suite, wrapped, root_commit, state, created, destroy_after, destroyed_at"
+	pageColumns = "tree, page, parent, parent_gen, level, gen, suite, wrapped, fill, dirty_epoch"
+	keyColumns  = "kid, tree, page, page_gen, kind, suite, ref_ver, sref, pid, seq, wrapped, state, created, seal_until, expires"
+)
+
+func seconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}
+
+func fromSeconds(s int64) time.Time {
+	if s == 0 {
+		return time.Time{}
+	}
+	return time.Unix(s, 0).UTC()
+}
+
+func damaged(what string) error {
+	return fmt.Errorf("a row has a %s of the wrong size: the tables are damaged", what)
+}
+
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+func rootArgs(r *envelope.RootRow) []any {
+	return []any{
+		int64(r.Tree), int64(r.Epoch), int64(r.WrapNo), r.KMSURI, r.KMSHandle, r.Semantics, int64(r.Suite),
+		notNil(r.Wrapped), notNil(r.Commit), int64(r.State), seconds(r.Created), seconds(r.DestroyAfter), seconds(r.DestroyedAt),
+	}
+}
+
+func pageArgs(p *envelope.PageRow) []any {
+	return []any{
+		int64(p.Tree), int64(p.Page), int64(p.Parent), int64(p.ParentGen), int64(p.Level), int64(p.Gen), int64(p.Suite),
+		notNil(p.Wrapped), int64(p.Fill), int64(p.DirtyEpoch),
+	}
+}
+
+func keyArgs(k *envelope.KeyRow) []any {
+	return []any{
+		k.KID[:], int64(k.Tree), int64(k.Page), int64(k.PageGen), int64(k.Kind), int64(k.Suite), int64(k.RefVer),
+		k.SRef[:], int64(k.PID), int64(k.Seq), notNil(k.Wrapped), int64(k.State), k.Created, k.SealUntil, k.Expires,
+	}
+}
+
+// keyScan holds a key row while it is scanned.
+type keyScan struct {
+	envelope.KeyRow
+	kid, sref []byte
+}
+
+func (k *keyScan) dest() []any {
+	return []any{
+		&k.kid, &k.Tree, &k.Page, &k.PageGen, &k.Kind, &k.Suite, &k.RefVer, &k.sref, &k.PID, &k.Seq, &k.Wrapped,
+		&k.State, &k.Created, &k.SealUntil, &k.Expires,
+	}
+}
+
+func (k *keyScan) row() (envelope.KeyRow, error) {
+	if copy(k.KID[:], k.kid) != len(k.kid) || len(k.kid) != len(k.KID) {
+		return envelope.KeyRow{}, damaged("kid")
+	}
+	if copy(k.SRef[:], k.sref) != len(k.sref) || len(k.sref) != len(k.SRef) {
+		return envelope.KeyRow{}, damaged("sref")
+	}
+	return k.KeyRow, nil
+}
+
+func pageDest(p *envelope.PageRow) []any {
+	return []any{&p.Tree, &p.Page, &p.Parent, &p.ParentGen, &p.Level, &p.Gen, &p.Suite, &p.Wrapped, &p.Fill, &p.DirtyEpoch}
+}
+
+func scanPages(out *[]envelope.PageRow) func(*sql.Rows) error {
+	return func(rows *sql.Rows) error {
+		var p envelope.PageRow
+		if err := rows.Scan(pageDest(&p)...); err != nil {
+			return err
+		}
+		*out = append(*out, p)
+		return nil
+	}
+}
+
+func scanKeys(out *[]envelope.KeyRow) func(*sql.Rows) error {
+	return func(rows *sql.Rows) error {
+		var k keyScan
+		if err := rows.Scan(k.dest()...); err != nil {
+			return err
+		}
+		row, err := k.row()
+		*out = append(*out, row)
+		return err
+	}
+}
+
+// optionalPage scans the right side of an outer join.
+type optionalPage struct {
+	ints    [9]sql.NullInt64
+	wrapped []byte
+}
+
+func (o *optionalPage) dest() []any {
+	return []any{&o.ints[0], &o.ints[1], &o.ints[2], &o.ints[3], &o.ints[4], &o.ints[5], &o.ints[6], &o.wrapped, &o.ints[7], &o.ints[8]}
+}
+
+func (o *optionalPage) row() (envelope.PageRow, bool) {
+	v := func(i int) uint64 { return uint64(o.ints[i].Int64) }
+	return envelope.PageRow{
+		Tree: envelope.TreeID(v(0)), Page: envelope.PageID(v(1)), Parent: envelope.PageID(v(2)), ParentGen: v(3), Level: uint8(v(4)),
+		Gen: v(5), Suite: envelope.Suite(v(6)), Wrapped: o.wrapped, Fill: uint32(v(7)), DirtyEpoch: v(8),
+	}, o.ints[1].Valid
+}
+
+// chunks calls f with parts of at most n elements, once with none for none.
+func chunks[T any](all []T, n int, f func(part []T) error) error {
+	for len(all) > 0 {
+		part := all[:min(n, len(all))]
+		if err := f(part); err != nil {
+			return err
+		}
+		all = all[len(part):]
+	}
+	return nil
+}
+
+func blobs[T ~[12]byte | ~[16]byte](ids []T) [][]byte {
+	seen := make(map[T]bool, len(ids))
+	out := make([][]byte, 0, len(ids))
+	for _, id := range ids {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		switch v := any(id).(type) {
+		case envelope.KeyID:
+			out = append(out, v[:])
+		case envelope.SRef:
+			out = append(out, v[:])
+		}
+	}
+	return out
+}

@@ -1,0 +1,107 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	sqlitedriver "modernc.org/sqlite"
+	sqlitelib "modernc.org/sqlite/lib"
+
+	"github.com/lethe-go/lethe/envelope"
+)
+
+type sqlite struct {
+	db     *sql.DB
+	writer chan struct{} // one write at a time in this process; others wait in SQLite
+}
+
+func (*sqlite) name() string             { return "sqlite" }
+func (*sqlite) bind(query string) string { return query }
+
+func (*sqlite) inBlobs(values [][]byte) (string, any) {
+	texts := make([]string, len(values))
+	for i := range values {
+		texts[i] = hex.EncodeToString(values[i])
+	}
+	list, _ := json.Marshal(texts) // strings always encode
+	return "IN (SELECT unhex(value) FROM json_each(?))", string(list)
+}
+
+func (*sqlite) inInts(values []int64) (string, any) {
+	list, _ := json.Marshal(values) // integers always encode
+	return "IN (SELECT value FROM json_each(?))", string(list)
+}
+
+func (d *sqlite) write(ctx context.Context, fn func(q querier) error) (err error) {
+	select {
+	case d.writer <- struct{}{}:
+		defer func() { <-d.writer }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	conn, err := d.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	// On the caller's connection too, whatever its data source says.
+	for _, pragma := range []string{"PRAGMA secure_delete = ON", "PRAGMA synchronous = FULL"} {
+		if _, err := conn.ExecContext(ctx, pragma); err != nil {
+			return err
+		}
+	}
+	for {
+		_, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+		if err == nil {
+			break
+		}
+		if !busy(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if err = fn(conn); err == nil {
+		if _, err = conn.ExecContext(ctx, "COMMIT"); err == nil {
+			return nil
+		}
+	}
+	if _, undo := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); undo != nil {
+		// A full disk rolls back by itself. Never hand out a connection in doubt.
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+	}
+	return err
+}
+
+func busy(err error) bool {
+	var e *sqlitedriver.Error
+	return errors.As(err, &e) && (e.Code()&0xff == sqlitelib.SQLITE_BUSY || e.Code()&0xff == sqlitelib.SQLITE_LOCKED)
+}
+
+func (*sqlite) lock(context.Context, querier, envelope.TreeID, bool) error { return nil } // BEGIN IMMEDIATE locks all
+
+func (*sqlite) noTable(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "no such table")
+}
+
+// wipe empties the write-ahead log, which still has the pages as they were. A
+// reader in the way delays that until the next one.
+func (d *sqlite) wipe(ctx context.Context) {
+	conn, err := d.db.Conn(ctx)
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	for _, pragma := range []string{"PRAGMA busy_timeout = 200", "PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA busy_timeout = 10000"} {
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), pragma)
+	}
+}

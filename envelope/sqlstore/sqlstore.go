@@ -1,0 +1,239 @@
+// Package sqlstore keeps wrapped keys in SQLite or PostgreSQL.
+//
+// Apply the tables with Migrate, once per version; nothing else creates or
+// changes them. All of them start with "lethe_". The store belongs in a
+// database of its own, with backups kept shorter than the application's: it
+// never takes part in a caller's transaction.
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/lethe-go/lethe/envelope"
+
+	_ "modernc.org/sqlite" // the driver "sqlite"
+)
+
+// Store is an envelope.Store in a database. It is safe for concurrent use, by
+// many processes too.
+type Store struct {
+	db        *sql.DB
+	d         dialect
+	owned     bool
+	populated atomic.Bool // Init was called: seen once, it stays so
+}
+
+var _ envelope.Store = (*Store)(nil)
+
+const (
+	sqliteConns   = 8
+	postgresConns = 16
+)
+
+// OpenSQLite opens a key store in a file of its own, made with mode 0600 if it
+// does not exist. Call Migrate before its first use.
+func OpenSQLite(ctx context.Context, path string) (*Store, error) {
+	if path == "" || strings.HasPrefix(path, ":memory:") || strings.HasPrefix(path, "file:") {
+		return nil, fmt.Errorf("sqlstore: OpenSQLite needs the path of a file, not %q; package memstore keeps keys in memory", path)
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("sqlstore: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("sqlstore: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("sqlstore: %w", err)
+	}
+	name := url.URL{Scheme: "file", Path: filepath.ToSlash(path)}
+	query := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "secure_delete(ON)"}}
+	name.RawQuery = query.Encode()
+	db, err := sql.Open("sqlite", name.String())
+	if err != nil {
+		return nil, fmt.Errorf("sqlstore: %w", err)
+	}
+	db.SetMaxOpenConns(sqliteConns)
+	db.SetMaxIdleConns(sqliteConns)
+	s := NewSQLite(db)
+	s.owned = true
+	if err := db.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("sqlstore: %w", err), db.Close())
+	}
+	return s, nil
+}
+
+// OpenPostgres opens a key store in PostgreSQL 13 or later; dsn is a URL or
+// key=value pairs as libpq takes them. Call Migrate before its first use. No
+// error repeats the dsn.
+func OpenPostgres(ctx context.Context, dsn string) (*Store, error) {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, errors.New("sqlstore: the PostgreSQL connection string does not parse; write postgres://user@host:5432/database?sslmode=verify-full")
+	}
+	db := stdlib.OpenDB(*config)
+	db.SetMaxOpenConns(postgresConns)
+	db.SetMaxIdleConns(postgresConns)
+	s := NewPostgres(db)
+	s.owned = true
+	if err := db.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("sqlstore: %w", err), db.Close())
+	}
+	return s, nil
+}
+
+// NewSQLite uses an open database of the driver "sqlite" (modernc.org/sqlite).
+// Every write sets secure_delete and synchronous=FULL on its connection; set
+// journal_mode=WAL and a busy_timeout in the data source's name.
+func NewSQLite(db *sql.DB) *Store {
+	return &Store{db: db, d: &sqlite{db: db, writer: make(chan struct{}, 1)}}
+}
+
+// NewPostgres uses an open database of pgx/v5/stdlib, at its default isolation level (READ COMMITTED).
+func NewPostgres(db *sql.DB) *Store { return &Store{db: db, d: &postgres{db: db}} }
+
+// Close closes the database if the Store opened it.
+func (s *Store) Close() error {
+	if !s.owned {
+		return nil
+	}
+	return s.db.Close()
+}
+
+// querier is a database, a connection or a transaction.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// dialect is what SQLite and PostgreSQL do differently. Statements are written
+// with ? for parameters.
+type dialect interface {
+	name() string
+	// bind rewrites the parameters of a statement.
+	bind(query string) string
+	// inBlobs and inInts return "IN (…)" with one parameter, and that parameter.
+	inBlobs(values [][]byte) (string, any)
+	inInts(values []int64) (string, any)
+	// write runs fn in a transaction that commits before write returns, again if it lost a race.
+	write(ctx context.Context, fn func(q querier) error) error
+	// lock serializes the transaction with others of the tree: those that share with
+	// those that do not, until its end.
+	lock(ctx context.Context, q querier, tree envelope.TreeID, shared bool) error
+	// noTable tells an error for a missing table.
+	noTable(err error) bool
+	// wipe removes what deleted rows left in side files, as far as it can.
+	wipe(ctx context.Context)
+}
+
+// read prepares a read outside a transaction.
+func (s *Store) read(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.ready(ctx, s.db)
+}
+
+// ready returns ErrStoreEmpty until Init was called.
+func (s *Store) ready(ctx context.Context, q querier) error {
+	if s.populated.Load() {
+		return nil
+	}
+	var one int
+	err := q.QueryRowContext(ctx, "SELECT 1 FROM lethe_meta").Scan(&one)
+	switch {
+	case err == nil:
+		s.populated.Store(true)
+		return nil
+	case errors.Is(err, sql.ErrNoRows), s.d.noTable(err):
+		return envelope.ErrStoreEmpty
+	}
+	return fail(ctx, err)
+}
+
+// write runs fn in a transaction on a populated store.
+func (s *Store) write(ctx context.Context, fn func(q querier) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return fail(ctx, s.d.write(ctx, func(q querier) error {
+		if err := s.ready(ctx, q); err != nil {
+			return err
+		}
+		return fn(q)
+	}))
+}
+
+// fail names the package in an error that is not one of the Store's own.
+func fail(ctx context.Context, err error) error {
+	switch {
+	case err == nil, errors.Is(err, envelope.ErrStoreConflict), errors.Is(err, envelope.ErrStoreEmpty), errors.Is(err, envelope.ErrStoreExists):
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return fmt.Errorf("sqlstore: %w", err)
+}
+
+func (s *Store) exec(ctx context.Context, q querier, query string, args ...any) (int64, error) {
+	res, err := q.ExecContext(ctx, s.d.bind(query), args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// query calls scan for every row.
+func (s *Store) query(ctx context.Context, q querier, scan func(row *sql.Rows) error, query string, args ...any) (err error) {
+	rows, err := q.QueryContext(ctx, s.d.bind(query), args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// maxBatch is the most rows one statement inserts.
+const maxBatch = 512
+
+// insert adds rows of equal length, in statements of a power of two rows each,
+// so that few different ones are prepared. suffix ends each statement.
+func (s *Store) insert(ctx context.Context, q querier, into string, rows [][]any, suffix string) (affected int64, err error) {
+	for len(rows) > 0 {
+		n := maxBatch
+		for n > len(rows) {
+			n /= 2
+		}
+		one := "(" + strings.TrimSuffix(strings.Repeat("?, ", len(rows[0])), ", ") + ")"
+		var args []any
+		for _, row := range rows[:n] {
+			args = append(args, row...)
+		}
+		query := "INSERT INTO " + into + " VALUES " + one + strings.Repeat(", "+one, n-1) + suffix
+		more, err := s.exec(ctx, q, query, args...)
+		if err != nil {
+			return affected, err
+		}
+		affected += more
+		rows = rows[n:]
+	}
+	return affected, nil
+}

@@ -1,0 +1,414 @@
+package sqlstore
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+
+	"github.com/lethe-go/lethe/envelope"
+)
+
+// advance moves meta on from prev.
+func (s *Store) advance(ctx context.Context, q querier, prev, seq uint64, head []byte) error {
+	n, err := s.exec(ctx, q, "UPDATE lethe_meta SET applied_seq = ?, ledger_head = ? WHERE applied_seq = ?", int64(seq), notNil(head), int64(prev))
+	if err == nil && n == 0 {
+		return envelope.ErrStoreConflict
+	}
+	return err
+}
+
+// Init implements envelope.Store.
+func (s *Store) Init(ctx context.Context, rows envelope.InitRows) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := s.d.write(ctx, func(q querier) error {
+		if err := s.d.lock(ctx, q, rows.Tree.Tree, false); err != nil {
+			return err
+		}
+		var one int
+		switch err := q.QueryRowContext(ctx, "SELECT 1 FROM lethe_meta").Scan(&one); {
+		case err == nil:
+			return envelope.ErrStoreExists
+		case s.d.noTable(err):
+			return envelope.ErrStoreEmpty
+		case !errors.Is(err, sql.ErrNoRows):
+			return err
+		}
+		m := &rows.Meta
+		var head any
+		if m.LedgerHead != nil {
+			head = m.LedgerHead
+		}
+		if _, err := s.exec(ctx, q, "INSERT INTO lethe_meta (id, store_id, schema, incarnation, applied_seq, ledger_head) VALUES (1, ?, ?, ?, ?, ?)",
+			m.StoreID[:], int64(m.Schema), int64(m.Incarnation), int64(m.AppliedSeq), head); err != nil {
+			return err
+		}
+		if _, err := s.exec(ctx, q, "INSERT INTO lethe_tree (tree, tref, active_epoch, state) VALUES (?, ?, ?, ?)",
+			int64(rows.Tree.Tree), rows.Tree.TRef, int64(rows.Tree.ActiveEpoch), int64(rows.Tree.State)); err != nil {
+			return err
+		}
+		if err := s.insertRoot(ctx, q, &rows.Root); err != nil {
+			return err
+		}
+		if err := s.insertPages(ctx, q, rows.Pages); err != nil {
+			return err
+		}
+		if _, err := s.insertKeys(ctx, q, rows.Keys); err != nil {
+			return err
+		}
+		for _, p := range rows.Purposes {
+			if _, err := s.exec(ctx, q, "INSERT INTO lethe_purpose (pid, name) VALUES (?, ?)", int64(p.PID), p.Name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return fail(ctx, err)
+}
+
+func (s *Store) insertRoot(ctx context.Context, q querier, r *envelope.RootRow) error {
+	_, err := s.insert(ctx, q, "lethe_root ("+rootColumns+")", [][]any{rootArgs(r)}, "")
+	return err
+}
+
+// insertPages adds new pages; one that exists is a conflict.
+func (s *Store) insertPages(ctx context.Context, q querier, pages []envelope.PageRow) error {
+	rows := make([][]any, len(pages))
+	for i := range pages {
+		rows[i] = pageArgs(&pages[i])
+	}
+	n, err := s.insert(ctx, q, "lethe_page ("+pageColumns+")", rows, " ON CONFLICT DO NOTHING")
+	if err == nil && n != int64(len(rows)) {
+		return envelope.ErrStoreConflict
+	}
+	return err
+}
+
+// insertKeys adds the keys whose names are free and returns the positions of the others.
+func (s *Store) insertKeys(ctx context.Context, q querier, keys []envelope.KeyRow) (exists []int, err error) {
+	rows := make([][]any, len(keys))
+	for i := range keys {
+		rows[i] = keyArgs(&keys[i])
+	}
+	n, err := s.insert(ctx, q, "lethe_key ("+keyColumns+")", rows, " ON CONFLICT DO NOTHING")
+	if err != nil || n == int64(len(rows)) {
+		return nil, err
+	}
+	kids := make([]envelope.KeyID, len(keys))
+	for i := range keys {
+		kids[i] = keys[i].KID
+	}
+	there := map[envelope.KeyID]envelope.KeyRow{}
+	err = chunks(blobs(kids), chunkSize, func(part [][]byte) error {
+		in, arg := s.d.inBlobs(part)
+		var found []envelope.KeyRow
+		err := s.query(ctx, q, scanKeys(&found), "SELECT "+keyColumns+" FROM lethe_key WHERE kid "+in, arg)
+		for i := range found {
+			there[found[i].KID] = found[i]
+		}
+		return err
+	})
+	for i := range keys {
+		k, f := &keys[i], there[keys[i].KID]
+		if f.KID != k.KID || f.Tree != k.Tree || f.RefVer != k.RefVer || f.SRef != k.SRef || f.PID != k.PID || f.Seq != k.Seq {
+			exists = append(exists, i)
+		}
+	}
+	return exists, err
+}
+
+// Advance implements envelope.Store.
+func (s *Store) Advance(ctx context.Context, prev, seq uint64, head []byte) error {
+	return s.write(ctx, func(q querier) error { return s.advance(ctx, q, prev, seq, head) })
+}
+
+// Insert implements envelope.Store.
+func (s *Store) Insert(ctx context.Context, in envelope.Insert) (envelope.Inserted, error) {
+	var done envelope.Inserted
+	err := s.write(ctx, func(q querier) error {
+		done = envelope.Inserted{} // a transaction may run twice
+		if err := s.d.lock(ctx, q, in.Tree, true); err != nil {
+			return err
+		}
+		if err := s.checkEpoch(ctx, q, in.Tree, in.Epoch); err != nil {
+			return err
+		}
+		if err := s.reserve(ctx, q, in.Tree, in.Reserves); err != nil {
+			return err
+		}
+		if err := s.insertPages(ctx, q, in.Pages); err != nil {
+			return err
+		}
+		forbidden, err := s.forbidden(ctx, q, in.Tree, in.Keys)
+		if err != nil {
+			return err
+		}
+		var keys []envelope.KeyRow
+		var at []int
+		for i := range in.Keys {
+			if forbidden(&in.Keys[i]) {
+				done.Forgotten = append(done.Forgotten, i)
+				continue
+			}
+			keys, at = append(keys, in.Keys[i]), append(at, i)
+		}
+		exists, err := s.insertKeys(ctx, q, keys)
+		for _, i := range exists {
+			done.Exists = append(done.Exists, at[i])
+		}
+		return err
+	})
+	if err != nil {
+		return envelope.Inserted{}, err
+	}
+	return done, nil
+}
+
+func (s *Store) checkEpoch(ctx context.Context, q querier, tree envelope.TreeID, epoch uint64) error {
+	var active uint64
+	err := q.QueryRowContext(ctx, s.d.bind("SELECT active_epoch FROM lethe_tree WHERE tree = ?"), int64(tree)).Scan(&active)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && active != epoch {
+		return envelope.ErrStoreConflict
+	}
+	return err
+}
+
+// reserve takes slots in the order of page numbers, so that two transactions
+// never wait for each other in a circle.
+func (s *Store) reserve(ctx context.Context, q querier, tree envelope.TreeID, reserves []envelope.Reserve) error {
+	reserves = slices.Clone(reserves)
+	slices.SortFunc(reserves, func(a, b envelope.Reserve) int { return cmp.Compare(a.Page, b.Page) })
+	for _, r := range reserves {
+		n, err := s.exec(ctx, q, "UPDATE lethe_page SET fill = fill + ? WHERE tree = ? AND page = ? AND gen = ? AND fill + ? <= 64",
+			int64(r.N), int64(tree), int64(r.Page), int64(r.Gen), int64(r.N))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return envelope.ErrStoreConflict
+		}
+	}
+	return nil
+}
+
+// forbidden says which keys an active tomb forbids.
+func (s *Store) forbidden(ctx context.Context, q querier, tree envelope.TreeID, keys []envelope.KeyRow) (func(k *envelope.KeyRow) bool, error) {
+	type name struct {
+		refVer uint32
+		sref   envelope.SRef
+		pid    envelope.PID
+	}
+	byVersion := map[uint32][]envelope.SRef{}
+	for i := range keys {
+		byVersion[keys[i].RefVer] = append(byVersion[keys[i].RefVer], keys[i].SRef)
+	}
+	active := map[name]bool{}
+	for refVer, srefs := range byVersion {
+		tombs, err := s.tombs(ctx, q, tree, refVer, srefs)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range tombs {
+			if t.Active() {
+				active[name{refVer, t.SRef, t.PID}] = true
+			}
+		}
+	}
+	return func(k *envelope.KeyRow) bool {
+		return active[name{k.RefVer, k.SRef, 0}] || active[name{k.RefVer, k.SRef, k.PID}]
+	}, nil
+}
+
+// purposeLock serializes AddPurpose; no tree has this number.
+const purposeLock = envelope.TreeID(1<<32 - 1)
+
+// AddPurpose implements envelope.Store.
+func (s *Store) AddPurpose(ctx context.Context, purpose string) (envelope.PID, error) {
+	var pid envelope.PID
+	err := s.write(ctx, func(q querier) error {
+		if err := s.d.lock(ctx, q, purposeLock, false); err != nil {
+			return err
+		}
+		err := q.QueryRowContext(ctx, s.d.bind("SELECT pid FROM lethe_purpose WHERE name = ?"), purpose).Scan(&pid)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if err := q.QueryRowContext(ctx, "SELECT COALESCE(MAX(pid), 0) + 1 FROM lethe_purpose").Scan(&pid); err != nil {
+			return err
+		}
+		_, err = s.exec(ctx, q, "INSERT INTO lethe_purpose (pid, name) VALUES (?, ?)", int64(pid), purpose)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return pid, nil
+}
+
+// Forget implements envelope.Store.
+func (s *Store) Forget(ctx context.Context, f envelope.Forgetting) ([]envelope.KeyRow, error) {
+	var gone []envelope.KeyRow
+	err := s.write(ctx, func(q querier) error {
+		gone = nil
+		if err := s.d.lock(ctx, q, f.Tree, false); err != nil {
+			return err
+		}
+		if err := s.advance(ctx, q, f.Prev, f.Seq, f.Head); err != nil {
+			return err
+		}
+		which, args := "tree = ? AND ref_ver = ? AND sref = ?", []any{int64(f.Tree), int64(f.RefVer), f.SRef[:]}
+		if f.PID != 0 {
+			which, args = which+" AND pid = ?", append(args, int64(f.PID))
+		}
+		if err := s.query(ctx, q, scanKeys(&gone), "DELETE FROM lethe_key WHERE "+which+" RETURNING "+keyColumns, args...); err != nil {
+			return err
+		}
+		if err := s.bury(ctx, q, f, gone); err != nil {
+			return err
+		}
+		_, err := s.exec(ctx, q, `INSERT INTO lethe_tomb (tree, ref_ver, sref, pid, ledger_seq, lifted_seq) VALUES (?, ?, ?, ?, ?, 0)
+			ON CONFLICT (tree, ref_ver, sref, pid) DO UPDATE SET ledger_seq = excluded.ledger_seq, lifted_seq = 0`,
+			int64(f.Tree), int64(f.RefVer), f.SRef[:], int64(f.PID), int64(f.Seq))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.d.wipe(ctx)
+	return gone, nil
+}
+
+// bury records keys dead and marks their pages dirty.
+func (s *Store) bury(ctx context.Context, q querier, f envelope.Forgetting, gone []envelope.KeyRow) error {
+	kids := slices.Clone(f.KIDs)
+	var pages []envelope.PageID
+	for i := range gone {
+		kids, pages = append(kids, gone[i].KID), append(pages, gone[i].Page)
+	}
+	var rows [][]any
+	for _, kid := range blobs(kids) {
+		rows = append(rows, []any{bytes.Clone(kid), int64(f.Seq)})
+	}
+	if _, err := s.insert(ctx, q, "lethe_dead (kid, ledger_seq)", rows, " ON CONFLICT DO NOTHING"); err != nil {
+		return err
+	}
+	return chunks(unique(pages), chunkSize, func(part []int64) error {
+		in, arg := s.d.inInts(part)
+		_, err := s.exec(ctx, q, "UPDATE lethe_page SET dirty_epoch = ? WHERE tree = ? AND page "+in, int64(f.Epoch), int64(f.Tree), arg)
+		return err
+	})
+}
+
+// Readmit implements envelope.Store.
+func (s *Store) Readmit(ctx context.Context, r envelope.Readmission) error {
+	return s.write(ctx, func(q querier) error {
+		if err := s.d.lock(ctx, q, r.Tree, false); err != nil {
+			return err
+		}
+		if err := s.advance(ctx, q, r.Prev, r.Seq, r.Head); err != nil {
+			return err
+		}
+		query, args := "UPDATE lethe_tomb SET lifted_seq = ? WHERE tree = ? AND ref_ver = ? AND sref = ? AND lifted_seq = 0",
+			[]any{int64(r.Seq), int64(r.Tree), int64(r.RefVer), r.SRef[:]}
+		if r.PID != 0 {
+			query, args = query+" AND pid = ?", append(args, int64(r.PID))
+		}
+		_, err := s.exec(ctx, q, query, args...)
+		return err
+	})
+}
+
+// Rekey implements envelope.Store.
+func (s *Store) Rekey(ctx context.Context, r envelope.Rekey) error {
+	err := s.write(ctx, func(q querier) error {
+		if err := s.d.lock(ctx, q, r.Tree, false); err != nil {
+			return err
+		}
+		if err := s.checkEpoch(ctx, q, r.Tree, r.OldEpoch); err != nil {
+			return err
+		}
+		if err := s.checkChildren(ctx, q, &r); err != nil {
+			return err
+		}
+		for i := range r.Pages {
+			p := &r.Pages[i]
+			if err := s.replace(ctx, q, `UPDATE lethe_page SET parent = ?, parent_gen = ?, level = ?, gen = ?, suite = ?, wrapped = ?, dirty_epoch = ?
+				WHERE tree = ? AND page = ?`, int64(p.Parent), int64(p.ParentGen), int64(p.Level), int64(p.Gen), int64(p.Suite), notNil(p.Wrapped),
+				int64(p.DirtyEpoch), int64(p.Tree), int64(p.Page)); err != nil {
+				return err
+			}
+		}
+		for i := range r.Keys {
+			k := &r.Keys[i]
+			if err := s.replace(ctx, q, "UPDATE lethe_key SET page = ?, page_gen = ?, suite = ?, wrapped = ?, state = ? WHERE kid = ?",
+				int64(k.Page), int64(k.PageGen), int64(k.Suite), notNil(k.Wrapped), int64(k.State), k.KID[:]); err != nil {
+				return err
+			}
+		}
+		if _, err := s.exec(ctx, q, "UPDATE lethe_root SET state = ? WHERE tree = ? AND state = ?",
+			int64(envelope.RootRetiring), int64(r.Tree), int64(envelope.RootActive)); err != nil {
+			return err
+		}
+		if err := s.insertRoot(ctx, q, &r.Root); err != nil {
+			return err
+		}
+		_, err := s.exec(ctx, q, "UPDATE lethe_tree SET active_epoch = ? WHERE tree = ?", int64(r.Root.Epoch), int64(r.Tree))
+		return err
+	})
+	if err == nil {
+		s.d.wipe(ctx)
+	}
+	return err
+}
+
+// replace runs an UPDATE that must meet one row.
+func (s *Store) replace(ctx context.Context, q querier, query string, args ...any) error {
+	n, err := s.exec(ctx, q, query, args...)
+	if err == nil && n != 1 {
+		return envelope.ErrStoreConflict
+	}
+	return err
+}
+
+// checkChildren compares the counts the rows of r were computed from.
+func (s *Store) checkChildren(ctx context.Context, q querier, r *envelope.Rekey) error {
+	var root int
+	if err := q.QueryRowContext(ctx, s.d.bind("SELECT COUNT(*) FROM lethe_page WHERE tree = ? AND parent = 0"), int64(r.Tree)).Scan(&root); err != nil {
+		return err
+	}
+	if root != r.RootChildren {
+		return envelope.ErrStoreConflict
+	}
+	pages := make([]envelope.PageID, 0, len(r.PageChildren))
+	for page := range r.PageChildren {
+		pages = append(pages, page)
+	}
+	found := map[envelope.PageID]int{}
+	count := func(rows *sql.Rows) error {
+		var page envelope.PageID
+		var n int
+		err := rows.Scan(&page, &n)
+		found[page] += n
+		return err
+	}
+	err := chunks(unique(pages), chunkSize, func(part []int64) error {
+		in, arg := s.d.inInts(part)
+		if err := s.query(ctx, q, count, "SELECT parent, COUNT(*) FROM lethe_page WHERE tree = ? AND parent "+in+" GROUP BY parent", int64(r.Tree), arg); err != nil {
+			return err
+		}
+		return s.query(ctx, q, count, "SELECT page, COUNT(*) FROM lethe_key WHERE tree = ? AND page "+in+" GROUP BY page", int64(r.Tree), arg)
+	})
+	if err != nil {
+		return err
+	}
+	for page, n := range r.PageChildren {
+		if found[page] != n {
+			return envelope.ErrStoreConflict
+		}
+	}
+	return nil
+}
