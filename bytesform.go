@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"encoding"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 )
@@ -98,6 +99,11 @@ func parseBinary(b []byte, ok check) ([]byte, bool, error) {
 func parseText(text []byte, ok check) ([]byte, bool, error) {
 	if len(text) == 0 {
 		return nil, true, nil
+	}
+	if rest, is := bytes.CutPrefix(text, []byte(`\x`)); is { // how PostgreSQL writes bytes into text
+		if b, err := hex.AppendDecode(nil, rest); err == nil && ok(b) {
+			return b, false, nil
+		}
 	}
 	b, err := base64url.AppendDecode(nil, text)
 	if err != nil || !ok(b) {

@@ -181,6 +181,9 @@ func (s *Sealer[T]) rewrap(ctx context.Context, rows []*T) ([]int, error) {
 	if err := s.ready(false); err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	sc := newScratch()
 	defer sc.release()
 	p := s.plan

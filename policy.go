@@ -42,8 +42,8 @@ func Fields(names ...string) OpenOption {
 	return func(c *openConfig) { c.fields = append(c.fields, names...) }
 }
 
-// Masks opens for masks only: every field becomes Denied and Masked shows its
-// mask, whatever more the policy would allow.
+// Masks opens for masks only: sealed fields become Denied and Masked shows their
+// masks, whatever more the policy would allow. Fields that are open stay open.
 func Masks() OpenOption { return func(c *openConfig) { c.masks = true } }
 
 // skip leaves a field sealed.

@@ -86,6 +86,15 @@ func (q *Query[T]) Terms() [][]byte {
 	return out
 }
 
+// TextTerms returns Terms in the form of text columns, base64url.
+func (q *Query[T]) TextTerms() []string {
+	out := make([]string, len(q.terms))
+	for i := range q.terms {
+		out[i] = base64url.EncodeToString(q.terms[i])
+	}
+	return out
+}
+
 var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
 
 // In returns a condition and its arguments, "email_idx IN ($3)", whose parameters

@@ -15,6 +15,9 @@ func (s *Sealer[T]) seal(ctx context.Context, rows []*T, anew bool) error {
 	if err := s.ready(false); err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	sc := newScratch()
 	defer sc.release()
 	var o owners
@@ -60,7 +63,7 @@ func (s *Sealer[T]) gather(sc *scratch, n int, row unsafe.Pointer, o *owners, an
 	fresh := keys.IsZero() || anew
 	first := len(sc.cells)
 	var used uint32
-	held := false
+	held, nulled := false, false
 	for i := range p.fields {
 		f := &p.fields[i]
 		at := f.at.secret(row)
@@ -73,6 +76,7 @@ func (s *Sealer[T]) gather(sc *scratch, n int, row unsafe.Pointer, o *owners, an
 			return fmt.Errorf("field %q: %w", f.name, err)
 		case !take:
 			held = held || st != nil && st.sealed != nil
+			nulled = nulled || st == nullGiven
 			continue
 		}
 		sc.refs = append(sc.refs, ref{row: n, field: i, slot: at})
@@ -81,8 +85,8 @@ func (s *Sealer[T]) gather(sc *scratch, n int, row unsafe.Pointer, o *owners, an
 	}
 	if len(sc.cells) == first && !fresh {
 		sc.abandon()
-		if held && !p.clearsIndex(row) {
-			return fmt.Errorf("%w: every field of the row is sealed already, nothing was changed; set a field with Of first", ErrSealed)
+		if held && !nulled {
+			return fmt.Errorf("%w: every field of the row is sealed already, nothing was changed; set a field with Of or Null first", ErrSealed)
 		}
 		return nil
 	}
@@ -151,18 +155,6 @@ func (f *fieldPlan) takes(st *state, fresh, anew bool) (bool, error) {
 	return false, nil
 }
 
-// clearsIndex reports whether a field was set to NULL whose index is not.
-func (p *plan) clearsIndex(row unsafe.Pointer) bool {
-	for i := range p.indexes {
-		x := &p.indexes[i]
-		secret, index := p.fields[x.of].at.secret(row), x.at.index(row)
-		if secret != nil && index != nil && (*secret).statusOf() == StatusNull && len(index.b) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // loadIndexKeys fetches the key of every index that will be computed.
 func (s *Sealer[T]) loadIndexKeys(ctx context.Context, sc *scratch) error {
 	for i := range s.plan.indexes {
@@ -208,7 +200,7 @@ func (s *Sealer[T]) install(sc *scratch, rows []*T, anew bool) {
 		}
 	}
 	for _, row := range rows {
-		s.nullIndexes(unsafe.Pointer(row))
+		s.settleNulls(unsafe.Pointer(row))
 	}
 }
 
@@ -251,8 +243,14 @@ func (s *Sealer[T]) nullRest(row unsafe.Pointer) {
 	}
 }
 
-// nullIndexes makes the index of every field that is NULL NULL too.
-func (s *Sealer[T]) nullIndexes(row unsafe.Pointer) {
+// settleNulls ends the news that a field was set to NULL, and makes the index of
+// every field that is NULL NULL too.
+func (s *Sealer[T]) settleNulls(row unsafe.Pointer) {
+	for i := range s.plan.fields {
+		if secret := s.plan.fields[i].at.secret(row); secret != nil && *secret == nullGiven {
+			*secret = nullState
+		}
+	}
 	for i := range s.plan.indexes {
 		x := &s.plan.indexes[i]
 		secret, index := s.plan.fields[x.of].at.secret(row), x.at.index(row)

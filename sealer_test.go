@@ -165,6 +165,9 @@ func TestUpdateOfOneFieldKeepsTheKeys(t *testing.T) {
 
 	row.Email = lethe.Null[string]()
 	require.NoError(t, s.Seal(t.Context(), &row))
+	require.ErrorIs(t, s.Seal(t.Context(), &row), lethe.ErrSealed)
+	row.Home.Street = lethe.Null[string]() // no index over it
+	require.NoError(t, s.Seal(t.Context(), &row))
 	v, err := row.EmailIdx.Value()
 	require.NoError(t, err)
 	require.Nil(t, v, "the index of NULL is NULL")
@@ -408,6 +411,9 @@ func TestQueryFindsAndMatches(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, ok)
 	}
+	text, err := rows[0].EmailIdx.MarshalText()
+	require.NoError(t, err)
+	require.Equal(t, []string{string(text)}, q.TextTerms())
 	cond, args = q.In(lethe.SQLite, "email_idx", 3)
 	require.Equal(t, "email_idx IN (?3)", cond)
 	require.Len(t, args, 1)
@@ -460,6 +466,10 @@ func TestCancelledCallsChangeNothing(t *testing.T) {
 	require.NoError(t, s.Seal(t.Context(), &p))
 	require.ErrorIs(t, s.Open(ctx, &p), context.Canceled)
 	require.Equal(t, lethe.StatusSealed, p.Email.Status())
+	q := newPerson(1)
+	require.ErrorIs(t, s.Seal(ctx, &q), context.Canceled, "with the keys in memory too")
+	_, err := s.Rewrap(ctx, &p)
+	require.ErrorIs(t, err, context.Canceled)
 }
 
 func TestCopiesAreIndependent(t *testing.T) {

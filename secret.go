@@ -44,7 +44,7 @@ func Of[T any](v T) Secret[T] {
 }
 
 // Null returns a Secret that is NULL.
-func Null[T any]() Secret[T] { return Secret[T]{s: nullState} }
+func Null[T any]() Secret[T] { return Secret[T]{s: nullGiven} }
 
 // Status returns where the Secret stands.
 func (s Secret[T]) Status() Status { return s.s.statusOf() }

@@ -36,7 +36,9 @@ type state struct {
 	err    error  // Failed: why; Plain: why the value cannot be encoded
 }
 
-var nullState = &state{status: StatusNull}
+// nullState is NULL as it stands in the database; nullGiven is NULL set by the
+// program, which the next Seal turns into nullState.
+var nullState, nullGiven = &state{status: StatusNull}, &state{status: StatusNull}
 
 func (s *state) statusOf() Status {
 	if s == nil {
