@@ -18,6 +18,12 @@
 // only move bytes. They refuse a value that was not sealed, so that none can be
 // written by mistake, and printing one never shows it.
 //
+// Select the Keys column whenever you select a sealed one. A row without Keys is
+// a new row to Seal: saving it over an old one would replace the keys of the
+// columns that were not written. Guard updates with the keys you read:
+//
+//	UPDATE customers SET email = $1, email_idx = $2 WHERE id = $3 AND sealed_keys = $4
+//
 // # Tags
 //
 // On Keys, Secret and BlindIndex the tag starts with a stable name, which is

@@ -176,7 +176,7 @@ func TestContextIsAuthenticated(t *testing.T) {
 func TestOneKMSCallForManySubjects(t *testing.T) {
 	w := newWorld(t)
 	k := w.ring(t)
-	const n = 5000
+	const n = 100_000
 	recs := make([]envelope.Record, n)
 	for i := range recs {
 		recs[i] = record(fmt.Sprint("c", i), "v")
