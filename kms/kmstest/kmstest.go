@@ -119,7 +119,7 @@ func silent(t *testing.T, err error) {
 	for _, text := range []string{err.Error(), fmt.Sprintf("%+v", err), fmt.Sprintf("%#v", err)} {
 		for _, hidden := range [][]byte{secret, purpose} {
 			for _, form := range []string{
-				string(hidden), hex.EncodeToString(hidden), fmt.Sprint(hidden),
+				string(hidden), hex.EncodeToString(hidden), fmt.Sprintf("%d", hidden),
 				base64.StdEncoding.EncodeToString(hidden), base64.RawURLEncoding.EncodeToString(hidden),
 			} {
 				if strings.Contains(strings.ToLower(text), strings.ToLower(form)) {
@@ -322,7 +322,7 @@ func identified(t *testing.T, f Factory) {
 	if !strings.Contains(a.KeyURI(), ":") {
 		t.Errorf("%q is no URI", a.KeyURI())
 	}
-	if a.KeyURI() != a.KeyURI() {
+	if first := a.KeyURI(); a.KeyURI() != first {
 		t.Error("the URI changes")
 	}
 	if b, ok := f.New(t).(kms.Identified); ok && a.KeyURI() == b.KeyURI() {

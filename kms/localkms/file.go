@@ -24,7 +24,7 @@ func readFile(path string) ([]byte, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err != nil {
 		return nil, nil, err
@@ -48,7 +48,7 @@ func writeNew(path string, data []byte) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(temp)
+	defer func() { _ = os.Remove(temp) }()
 	err = os.Link(temp, path) // unlike a rename, it never replaces
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		info, err = writeExclusive(path, data) // a file system without hard links
@@ -79,7 +79,7 @@ func replace(path string, data []byte) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(temp) // fails once it is renamed
+	defer func() { _ = os.Remove(temp) }() // fails once it is renamed
 	if err := keepOwner(path, temp); err != nil {
 		return nil, err
 	}
