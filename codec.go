@@ -119,7 +119,7 @@ func encodeReflect(v reflect.Value) (codec uint8, out []byte, err error) {
 		}
 		return codec, append([]byte{}, v.Bytes()...), nil
 	case codecInt:
-		return codec, binary.BigEndian.AppendUint64(nil, uint64(v.Int())), nil //nolint:gosec // two's complement is the encoding
+		return codec, binary.BigEndian.AppendUint64(nil, uint64(v.Int())), nil
 	case codecUint:
 		return codec, binary.BigEndian.AppendUint64(nil, v.Uint()), nil
 	case codecFloat:
@@ -130,13 +130,13 @@ func encodeReflect(v reflect.Value) (codec uint8, out []byte, err error) {
 		}
 		return codec, []byte{0}, nil
 	case codecTime:
-		t, _ := v.Interface().(time.Time)
+		t, _ := reflect.TypeAssert[time.Time](v)
 		return codec, appendTime(nil, t), nil
 	case codecBinary:
-		m, _ := v.Addr().Interface().(encoding.BinaryMarshaler)
+		m, _ := reflect.TypeAssert[encoding.BinaryMarshaler](v.Addr())
 		out, err = m.MarshalBinary()
 	case codecText:
-		m, _ := v.Addr().Interface().(encoding.TextMarshaler)
+		m, _ := reflect.TypeAssert[encoding.TextMarshaler](v.Addr())
 		out, err = m.MarshalText()
 	case codecJSON:
 		out, err = json.Marshal(v.Addr().Interface())
@@ -151,9 +151,9 @@ func encodeReflect(v reflect.Value) (codec uint8, out []byte, err error) {
 
 func appendTime(dst []byte, t time.Time) []byte {
 	_, offset := t.Zone()
-	dst = binary.BigEndian.AppendUint64(dst, uint64(t.Unix()))       //nolint:gosec // two's complement is the encoding
-	dst = binary.BigEndian.AppendUint32(dst, uint32(t.Nanosecond())) //nolint:gosec // under 1e9
-	return binary.BigEndian.AppendUint32(dst, uint32(int32(offset))) //nolint:gosec // two's complement is the encoding
+	dst = binary.BigEndian.AppendUint64(dst, uint64(t.Unix()))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(t.Nanosecond()))
+	return binary.BigEndian.AppendUint32(dst, uint32(int32(offset)))
 }
 
 func parseTime(b []byte) (time.Time, bool) {
@@ -164,8 +164,8 @@ func parseTime(b []byte) (time.Time, bool) {
 	if nanos >= 1e9 {
 		return time.Time{}, false
 	}
-	offset := int32(binary.BigEndian.Uint32(b[12:]))                //nolint:gosec // two's complement is the encoding
-	t := time.Unix(int64(binary.BigEndian.Uint64(b)), int64(nanos)) //nolint:gosec // two's complement is the encoding
+	offset := int32(binary.BigEndian.Uint32(b[12:]))
+	t := time.Unix(int64(binary.BigEndian.Uint64(b)), int64(nanos))
 	if offset == 0 {
 		return t.UTC(), true
 	}
@@ -212,8 +212,8 @@ func decodeReflect(v reflect.Value, codec uint8, b []byte) (err error) {
 			v.SetBytes(append([]byte{}, b...))
 		}
 	case codecInt:
-		if ok = len(b) == 8 && !v.OverflowInt(int64(binary.BigEndian.Uint64(b))); ok { //nolint:gosec // two's complement is the encoding
-			v.SetInt(int64(binary.BigEndian.Uint64(b))) //nolint:gosec // two's complement is the encoding
+		if ok = len(b) == 8 && !v.OverflowInt(int64(binary.BigEndian.Uint64(b))); ok {
+			v.SetInt(int64(binary.BigEndian.Uint64(b)))
 		}
 	case codecUint:
 		if ok = len(b) == 8 && !v.OverflowUint(binary.BigEndian.Uint64(b)); ok {
@@ -233,10 +233,10 @@ func decodeReflect(v reflect.Value, codec uint8, b []byte) (err error) {
 			v.Set(reflect.ValueOf(t))
 		}
 	case codecBinary:
-		u, _ := v.Addr().Interface().(encoding.BinaryUnmarshaler)
+		u, _ := reflect.TypeAssert[encoding.BinaryUnmarshaler](v.Addr())
 		ok = u.UnmarshalBinary(append([]byte{}, b...)) == nil
 	case codecText:
-		u, _ := v.Addr().Interface().(encoding.TextUnmarshaler)
+		u, _ := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr())
 		ok = u.UnmarshalText(append([]byte{}, b...)) == nil
 	case codecJSON:
 		ok = json.Unmarshal(b, v.Addr().Interface()) == nil

@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"unsafe"
 
 	"github.com/lethe-go/lethe/envelope"
 )
 
-// Document, as a blank field, makes a struct of plain fields one that Marshal
-// seals: an event, a message, a JSON column.
+// Document is a marker: as a blank field it makes a struct of plain fields one
+// that Marshal seals: an event, a message, a JSON column.
 //
 //	type OrderPlaced struct {
 //		_     lethe.Document `lethe:"order_placed"`
@@ -49,7 +48,7 @@ func Marshal[T any](ctx context.Context, s *Sealer[T], v *T) ([]byte, error) {
 	row := *v
 	p := s.plan
 	rv := reflect.ValueOf(&row).Elem()
-	if !p.keysAt.keys(unsafe.Pointer(&row)).IsZero() {
+	if !p.keysAt.keys(addressOf(&row)).IsZero() {
 		return nil, fmt.Errorf("%w: the row has Keys; json.Marshal writes it as it is", ErrSealed)
 	}
 	if err := p.encodable(); err != nil {
@@ -107,12 +106,10 @@ func decodeErr(err error) error {
 	if errors.Is(err, ErrNotSealed) {
 		return errPlaintext()
 	}
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Errorf("lethe: not JSON, at byte %d", syntax.Offset)
 	}
-	var typed *json.UnmarshalTypeError
-	if errors.As(err, &typed) {
+	if typed, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return fmt.Errorf("lethe: member %q does not decode into %s", typed.Field, typed.Type)
 	}
 	return errors.New("lethe: the document does not decode into the struct")
@@ -250,7 +247,7 @@ func (s *Sealer[T]) unmarshalDocument(ctx context.Context, data []byte, row refl
 	}
 	raws := make([]json.RawMessage, len(p.fields))
 	p.shadow.drain(in, row, raws)
-	keys, _ := in.Field(in.NumField() - 1).Interface().(Keys)
+	keys, _ := reflect.TypeAssert[Keys](in.Field(in.NumField() - 1))
 	var o owners
 	if err := p.readOwners(row.Addr().UnsafePointer(), &o); err != nil {
 		return err

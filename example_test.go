@@ -364,8 +364,7 @@ func ExampleUnmarshal() {
 
 	var e Signup
 	err = lethe.Unmarshal(ctx, events, data, &e)
-	var missing *lethe.RowErrors
-	if errors.As(err, &missing) {
+	if missing, ok := errors.AsType[*lethe.RowErrors](err); ok {
 		for _, m := range missing.Errors {
 			fmt.Println(m.Field, errors.Is(m.Err, lethe.ErrForgotten))
 		}

@@ -18,7 +18,7 @@ func identity(v reflect.Value) (string, error) {
 		if v.IsZero() {
 			return "", nil
 		}
-		m, _ := v.Interface().(encoding.TextMarshaler)
+		m, _ := reflect.TypeAssert[encoding.TextMarshaler](v)
 		text, err := m.MarshalText()
 		if err != nil {
 			return "", fmt.Errorf("%w: MarshalText of %s failed", ErrNoSubject, t)

@@ -55,7 +55,7 @@ func (m maskID) apply(codec uint8, b []byte) string {
 		text = string(b)
 	case codecInt:
 		if len(b) == 8 {
-			text = strconv.FormatInt(int64(binary.BigEndian.Uint64(b)), 10) //nolint:gosec // two's complement is the encoding
+			text = strconv.FormatInt(int64(binary.BigEndian.Uint64(b)), 10)
 		}
 	case codecUint:
 		if len(b) == 8 {

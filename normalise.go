@@ -67,7 +67,7 @@ func decimal(r rune) rune {
 		}
 	}
 	for _, r32 := range unicode.Nd.R32 {
-		if lo, hi := rune(r32.Lo), rune(r32.Hi); r >= lo && r <= hi { //nolint:gosec // code points
+		if lo, hi := rune(r32.Lo), rune(r32.Hi); r >= lo && r <= hi {
 			return (r - lo) % 10
 		}
 	}

@@ -26,7 +26,7 @@ func (s *Sealer[T]) open(ctx context.Context, rows []*T, opts []OpenOption) erro
 	var broken []brokenCell
 	var o owners
 	for i, row := range rows {
-		broken = s.collect(sc, i, unsafe.Pointer(row), &o, decided, broken)
+		broken = s.collect(sc, i, addressOf(row), &o, decided, broken)
 	}
 	sc.link()
 	if len(sc.recs) > 0 {
@@ -166,7 +166,7 @@ func (s *Sealer[T]) denyRest(rows []*T, decided []Decision) {
 			continue
 		}
 		for _, row := range rows {
-			secret := s.plan.fields[i].at.secret(unsafe.Pointer(row))
+			secret := s.plan.fields[i].at.secret(addressOf(row))
 			if secret == nil {
 				continue
 			}
@@ -189,7 +189,7 @@ func (s *Sealer[T]) rewrap(ctx context.Context, rows []*T) ([]int, error) {
 	p := s.plan
 	var o owners
 	for i, row := range rows {
-		v := unsafe.Pointer(row)
+		v := addressOf(row)
 		if err := p.readOwners(v, &o); err != nil {
 			return nil, s.rowErr(i, len(rows), err)
 		}
@@ -218,7 +218,7 @@ func (s *Sealer[T]) rewrap(ctx context.Context, rows []*T) ([]int, error) {
 	}
 	var changed []int
 	for i := range sc.recs {
-		keys := p.keysAt.keys(unsafe.Pointer(rows[sc.rows[i]]))
+		keys := p.keysAt.keys(addressOf(rows[sc.rows[i]]))
 		if string(keys.b) != string(sc.recs[i].Header) {
 			keys.b = sc.recs[i].Header
 			changed = append(changed, i)

@@ -105,7 +105,7 @@ type planner struct {
 	active    map[reflect.Type]bool // types on the way down, to stop cycles
 }
 
-func (p *planner) fail(label, format string, args ...any) {
+func (p *planner) failf(label, format string, args ...any) {
 	p.errs = append(p.errs, fmt.Errorf("%s: "+format, append([]any{label}, args...)...))
 }
 
@@ -115,8 +115,8 @@ func newPlan(t reflect.Type) (*plan, error) {
 	}
 	p := &planner{active: map[reflect.Type]bool{}}
 	p.typ, p.names = t, map[string]int{}
-	for i := range t.NumField() {
-		if t.Field(i).Type == documentType {
+	for field := range t.Fields() {
+		if field.Type == documentType {
 			p.document = true
 		}
 	}
@@ -131,7 +131,7 @@ func newPlan(t reflect.Type) (*plan, error) {
 
 func (p *planner) walk(t reflect.Type, at path, prefix, label string) {
 	if p.active[t] {
-		p.fail(label, "the type contains itself")
+		p.failf(label, "the type contains itself")
 		return
 	}
 	p.active[t] = true
@@ -150,9 +150,9 @@ func (p *planner) field(f reflect.StructField, at path, prefix, label string) {
 	}
 	if !f.IsExported() && (!f.Anonymous || !embeddable(f.Type)) {
 		if tagged || isOurs(f.Type) {
-			p.fail(label, "the field is not exported, so it cannot be sealed: export it")
+			p.failf(label, "the field is not exported, so it cannot be sealed: export it")
 		} else if where := hidesSecret(f.Type, nil); where != "" {
-			p.fail(label, "the field is not exported and holds %s: export it", where)
+			p.failf(label, "the field is not exported and holds %s: export it", where)
 		}
 		return
 	}
@@ -178,9 +178,9 @@ func (p *planner) marker(f reflect.StructField, tag, label string, depth int) {
 	t, err := parseFieldTag(tag)
 	switch {
 	case err != nil:
-		p.fail(label, "%v; write _ lethe.Document `lethe:\"record_name\"`", err)
+		p.failf(label, "%v; write _ lethe.Document `lethe:\"record_name\"`", err)
 	case depth != 1 || f.Name != "_":
-		p.fail(label, "the Document marker is a blank field of the outermost struct: _ lethe.Document")
+		p.failf(label, "the Document marker is a blank field of the outermost struct: _ lethe.Document")
 	}
 	p.record = t.name
 	p.documents++
@@ -191,16 +191,16 @@ func (p *planner) keysField(at path, tag string, tagged bool, label string) {
 	t, err := parseFieldTag(tag)
 	switch {
 	case !tagged:
-		p.fail(label, "Keys needs a tag with the stable name of the record: `lethe:\"customers\"`")
+		p.failf(label, "Keys needs a tag with the stable name of the record: `lethe:\"customers\"`")
 	case err != nil:
-		p.fail(label, "%v", err)
+		p.failf(label, "%v", err)
 	case p.document:
-		p.fail(label, "a struct with the Document marker has no Keys field: Marshal adds them")
+		p.failf(label, "a struct with the Document marker has no Keys field: Marshal adds them")
 	}
 	p.record, p.keys, p.keysAt = t.name, at, placeOf(p.typ, at)
 	for _, i := range at {
 		if i < 0 {
-			p.fail(label, "Keys lies behind a pointer; put it in the row itself")
+			p.failf(label, "Keys lies behind a pointer; put it in the row itself")
 		}
 	}
 }
@@ -209,16 +209,16 @@ func (p *planner) indexField(at path, tag string, tagged bool, prefix, label str
 	t, err := parseFieldTag(tag, "of", "norm", "bits")
 	switch {
 	case !tagged:
-		p.fail(label, "BlindIndex needs a tag: `lethe:\"email_idx,of=email,norm=email/1\"`")
+		p.failf(label, "BlindIndex needs a tag: `lethe:\"email_idx,of=email,norm=email/1\"`")
 		return
 	case err != nil:
-		p.fail(label, "%v", err)
+		p.failf(label, "%v", err)
 		return
 	case t.of == "" || t.norm == "":
-		p.fail(label, "BlindIndex needs of= (the field it finds) and norm= (%s)", known(normalisers))
+		p.failf(label, "BlindIndex needs of= (the field it finds) and norm= (%s)", known(normalisers))
 		return
 	case p.document:
-		p.fail(label, "a struct with the Document marker cannot have a BlindIndex")
+		p.failf(label, "a struct with the Document marker cannot have a BlindIndex")
 	}
 	if t.bits == 0 {
 		t.bits = 32
@@ -230,14 +230,14 @@ func (p *planner) indexField(at path, tag string, tagged bool, prefix, label str
 
 func (p *planner) secretField(t reflect.Type, at path, tag string, tagged bool, prefix, label string) {
 	if !tagged {
-		p.fail(label, "Secret needs a tag with a stable name: `lethe:\"%s\"`", strings.ToLower(label[strings.LastIndexByte(label, '.')+1:]))
+		p.failf(label, "Secret needs a tag with a stable name: `lethe:\"%s\"`", strings.ToLower(label[strings.LastIndexByte(label, '.')+1:]))
 		return
 	}
 	if p.document {
-		p.fail(label, "a struct with the Document marker has plain fields only: Marshal seals them")
+		p.failf(label, "a struct with the Document marker has plain fields only: Marshal seals them")
 		return
 	}
-	s, ok := reflect.New(t).Interface().(secret)
+	s, ok := reflect.TypeAssert[secret](reflect.New(t))
 	if !ok {
 		return
 	}
@@ -248,7 +248,7 @@ func (p *planner) secretField(t reflect.Type, at path, tag string, tagged bool, 
 func (p *planner) sealedField(value reflect.Type, at path, tag, prefix, label string) {
 	ft, err := parseFieldTag(tag, "group", "purpose", "mask", "json")
 	if err != nil {
-		p.fail(label, "%v", err)
+		p.failf(label, "%v", err)
 		return
 	}
 	if value.Kind() == reflect.Pointer && p.document {
@@ -257,18 +257,18 @@ func (p *planner) sealedField(value reflect.Type, at path, tag, prefix, label st
 	codec := codecOf(value)
 	switch {
 	case codec == 0 && value.Kind() == reflect.Pointer:
-		p.fail(label, "%s cannot be sealed: use %s; a Secret has a NULL of its own", value, value.Elem())
+		p.failf(label, "%s cannot be sealed: use %s; a Secret has a NULL of its own", value, value.Elem())
 	case codec == 0:
-		p.fail(label, "values of type %s cannot be sealed", value)
+		p.failf(label, "values of type %s cannot be sealed", value)
 	case codec == codecJSON && !ft.json:
-		p.fail(label, "%s can be sealed as JSON only; say so with the option json", value)
+		p.failf(label, "%s can be sealed as JSON only; say so with the option json", value)
 	case codec != codecJSON && ft.json:
-		p.fail(label, "the option json does nothing for %s, which has a codec of its own: remove it", value)
+		p.failf(label, "the option json does nothing for %s, which has a codec of its own: remove it", value)
 	case ft.mask != "" && ft.mask != "full" && !slices.Contains(maskCodecs[ft.mask], codec):
-		p.fail(label, "mask=%s does not apply to %s", ft.mask, value)
+		p.failf(label, "mask=%s does not apply to %s", ft.mask, value)
 	}
 	if p.document && ft.mask != "" {
-		p.fail(label, "mask= does nothing in a document")
+		p.failf(label, "mask= does nothing in a document")
 	}
 	p.name(prefix+ft.name, len(p.fields), label)
 	p.fields = append(p.fields, fieldPlan{path: at, at: placeOf(p.typ, at), label: label, name: prefix + ft.name, mask: masks[ft.mask], codec: codec, typ: value, tag: ft})
@@ -276,7 +276,7 @@ func (p *planner) sealedField(value reflect.Type, at path, tag, prefix, label st
 
 func (p *planner) name(name string, at int, label string) {
 	if _, ok := p.names[name]; ok {
-		p.fail(label, "the name %q is taken already", name)
+		p.failf(label, "the name %q is taken already", name)
 	}
 	p.names[name] = at
 }
@@ -284,11 +284,11 @@ func (p *planner) name(name string, at int, label string) {
 func (p *planner) roleField(t reflect.Type, at path, tag, label string) {
 	r, err := parseRoleTag(tag)
 	if err != nil {
-		p.fail(label, "%v", err)
+		p.failf(label, "%v", err)
 		return
 	}
 	if !hasIdentity(t) {
-		p.fail(label, "%s cannot name a subject or row: use a string, an integer, or a type with MarshalText such as a UUID", t)
+		p.failf(label, "%s cannot name a subject or row: use a string, an integer, or a type with MarshalText such as a UUID", t)
 		return
 	}
 	role := rolePlan{path: at, label: label, kind: r.subject, group: r.group}
@@ -297,7 +297,7 @@ func (p *planner) roleField(t reflect.Type, at path, tag, label string) {
 	}
 	if r.id {
 		if p.id != nil {
-			p.fail(label, "id is on %s already", p.id.label)
+			p.failf(label, "id is on %s already", p.id.label)
 		}
 		p.id = &role
 	}
@@ -306,7 +306,7 @@ func (p *planner) roleField(t reflect.Type, at path, tag, label string) {
 	}
 	for i := range p.subjects {
 		if p.subjects[i].group == r.group {
-			p.fail(label, "group %q has the subject %s already; give one of them group=NAME", r.group, p.subjects[i].label)
+			p.failf(label, "group %q has the subject %s already; give one of them group=NAME", r.group, p.subjects[i].label)
 		}
 	}
 	p.subjects = append(p.subjects, role)
@@ -321,19 +321,19 @@ func (p *planner) otherField(f reflect.StructField, at path, tag string, tagged 
 	nested := t.Kind() == reflect.Struct && (where != "" || p.document && mentionsTag(t, nil))
 	switch {
 	case f.Type.Kind() == reflect.Pointer && isOurs(t):
-		p.fail(label, "a pointer to %s cannot be sealed in place: use %s itself, which has a NULL of its own", short(t), short(t))
+		p.failf(label, "a pointer to %s cannot be sealed in place: use %s itself, which has a NULL of its own", short(t), short(t))
 		return
 	case where != "" && !nested:
-		p.fail(label, "%s inside a %s is out of reach: seal the whole as one value, or keep the elements as rows of their own", where, f.Type.Kind())
+		p.failf(label, "%s inside a %s is out of reach: seal the whole as one value, or keep the elements as rows of their own", where, f.Type.Kind())
 		return
 	case !nested && tagged && p.document:
 		p.sealedField(f.Type, at, tag, prefix, label)
 		return
 	case !nested && tagged:
-		p.fail(label, "a plain %s cannot be sealed in place: make it a lethe.Secret[%s]; a plain field carries subject= or id only", f.Type, f.Type)
+		p.failf(label, "a plain %s cannot be sealed in place: make it a lethe.Secret[%s]; a plain field carries subject= or id only", f.Type, f.Type)
 		return
 	case !nested && mentionsTag(t, nil):
-		p.fail(label, "the lethe tags inside %s would do nothing here: seal the whole as one value, or keep its parts as rows or documents of their own", f.Type)
+		p.failf(label, "the lethe tags inside %s would do nothing here: seal the whole as one value, or keep its parts as rows or documents of their own", f.Type)
 		return
 	case !nested:
 		return
@@ -341,12 +341,12 @@ func (p *planner) otherField(f reflect.StructField, at path, tag string, tagged 
 	if tagged {
 		ft, err := parseFieldTag(tag)
 		if err != nil {
-			p.fail(label, "%v; a nested struct takes a name and no options", err)
+			p.failf(label, "%v; a nested struct takes a name and no options", err)
 			return
 		}
 		prefix += ft.name + "."
 	} else if !f.Anonymous {
-		p.fail(label, "the nested struct has sealed fields and needs a stable name: `lethe:\"%s\"`", strings.ToLower(f.Name))
+		p.failf(label, "the nested struct has sealed fields and needs a stable name: `lethe:\"%s\"`", strings.ToLower(f.Name))
 		return
 	}
 	if f.Type.Kind() == reflect.Pointer {
@@ -358,13 +358,13 @@ func (p *planner) otherField(f reflect.StructField, at path, tag string, tagged 
 func (p *planner) finish() {
 	root := p.typ.Name()
 	if len(p.fields) == 0 {
-		p.fail(root, "nothing to seal: no field is a tagged lethe.Secret")
+		p.failf(root, "nothing to seal: no field is a tagged lethe.Secret")
 	}
 	if !p.document && p.keysSeen != 1 {
-		p.fail(root, "needs exactly one lethe.Keys field, has %d", p.keysSeen)
+		p.failf(root, "needs exactly one lethe.Keys field, has %d", p.keysSeen)
 	}
 	if p.documents > 1 {
-		p.fail(root, "has %d Document markers", p.documents)
+		p.failf(root, "has %d Document markers", p.documents)
 	}
 	if p.document {
 		p.shadowOf()
@@ -375,25 +375,25 @@ func (p *planner) finish() {
 	}
 	for i := range p.subjects {
 		if !used[i] && len(p.fields) > 0 {
-			p.fail(p.subjects[i].label, "no field belongs to this subject (group %q)", p.subjects[i].group)
+			p.failf(p.subjects[i].label, "no field belongs to this subject (group %q)", p.subjects[i].group)
 		}
 	}
 	if len(p.scopes) > envelope.MaxScopes {
-		p.fail(root, "has %d pairs of group and purpose, at most %d are allowed", len(p.scopes), envelope.MaxScopes)
+		p.failf(root, "has %d pairs of group and purpose, at most %d are allowed", len(p.scopes), envelope.MaxScopes)
 	}
 	for i := range p.indexes {
 		x := &p.indexes[i]
 		of, ok := p.names[x.tag.of]
 		if !ok || of >= 1<<16 {
-			p.fail(x.label, "of=%s names no Secret", x.tag.of)
+			p.failf(x.label, "of=%s names no Secret", x.tag.of)
 			continue
 		}
 		x.of = of
 		codec := p.fields[of].codec
 		if codec == codecJSON || codec == codecFloat || codec == codecTime || codec == codecBinary {
-			p.fail(x.label, "%s values have no single spelling to search for", codecName(codec))
+			p.failf(x.label, "%s values have no single spelling to search for", codecName(codec))
 		} else if codec != codecBytes && codec != codecText && x.normName != "exact/1" {
-			p.fail(x.label, "norm=%s applies to text; use norm=exact/1 for %s", x.normName, p.fields[of].typ)
+			p.failf(x.label, "norm=%s applies to text; use norm=exact/1 for %s", x.normName, p.fields[of].typ)
 		}
 	}
 }
@@ -402,9 +402,9 @@ func (p *planner) scopeOf(f *fieldPlan, used []bool) int {
 	subject := slices.IndexFunc(p.subjects, func(s rolePlan) bool { return s.group == f.tag.group })
 	if subject < 0 {
 		if f.tag.group == "" {
-			p.fail(f.label, "whose is it? tag a plain field of %s `lethe:\"subject=KIND\"`", p.typ.Name())
+			p.failf(f.label, "whose is it? tag a plain field of %s `lethe:\"subject=KIND\"`", p.typ.Name())
 		} else {
-			p.fail(f.label, "group %q has no subject: tag a plain field `lethe:\"subject=KIND,group=%s\"`", f.tag.group, f.tag.group)
+			p.failf(f.label, "group %q has no subject: tag a plain field `lethe:\"subject=KIND,group=%s\"`", f.tag.group, f.tag.group)
 		}
 		return 0
 	}
@@ -438,8 +438,8 @@ func hidesSecret(t reflect.Type, seen map[reflect.Type]bool) string {
 		}
 		return hidesSecret(t.Elem(), seen)
 	case reflect.Struct:
-		for i := range t.NumField() {
-			if where := hidesSecret(t.Field(i).Type, seen); where != "" {
+		for field := range t.Fields() {
+			if where := hidesSecret(field.Type, seen); where != "" {
 				return where
 			}
 		}
@@ -462,8 +462,7 @@ func mentionsTag(t reflect.Type, seen map[reflect.Type]bool) bool {
 	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
 		return mentionsTag(t.Elem(), seen)
 	case reflect.Struct:
-		for i := range t.NumField() {
-			f := t.Field(i)
+		for f := range t.Fields() {
 			if _, ok := f.Tag.Lookup("lethe"); ok || mentionsTag(f.Type, seen) {
 				return true
 			}
@@ -480,7 +479,7 @@ func short(t reflect.Type) string {
 	case indexType:
 		return "lethe.BlindIndex"
 	}
-	if s, ok := reflect.New(t).Interface().(secret); ok {
+	if s, ok := reflect.TypeAssert[secret](reflect.New(t)); ok {
 		return "lethe.Secret[" + s.valueType().String() + "]"
 	}
 	return t.String()

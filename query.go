@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"unsafe"
 )
 
 // Dialect is how a database writes parameters and quotes names.
@@ -72,7 +71,7 @@ func newSecret(t reflect.Type, p path) secret {
 			t = t.Field(i).Type
 		}
 	}
-	s, _ := reflect.New(t).Interface().(secret)
+	s, _ := reflect.TypeAssert[secret](reflect.New(t))
 	return s
 }
 
@@ -143,7 +142,7 @@ func (q *Query[T]) Match(row *T) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	secret := q.plan.fields[q.index.of].at.secret(unsafe.Pointer(rows[0]))
+	secret := q.plan.fields[q.index.of].at.secret(addressOf(rows[0]))
 	if secret == nil {
 		return false, nil
 	}

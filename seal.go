@@ -22,7 +22,7 @@ func (s *Sealer[T]) seal(ctx context.Context, rows []*T, anew bool) error {
 	defer sc.release()
 	var o owners
 	for i, row := range rows {
-		if err := s.gather(sc, i, unsafe.Pointer(row), &o, anew); err != nil {
+		if err := s.gather(sc, i, addressOf(row), &o, anew); err != nil {
 			return s.rowErr(i, len(rows), err)
 		}
 	}
@@ -184,7 +184,7 @@ func (s *Sealer[T]) install(sc *scratch, rows []*T, anew bool) {
 	cell := 0
 	for i := range sc.recs {
 		rec := &sc.recs[i]
-		row := unsafe.Pointer(rows[sc.rows[i]])
+		row := addressOf(rows[sc.rows[i]])
 		keys := p.keysAt.keys(row)
 		fresh := keys.IsZero() || anew
 		keys.b = rec.Header
@@ -200,7 +200,7 @@ func (s *Sealer[T]) install(sc *scratch, rows []*T, anew bool) {
 		}
 	}
 	for _, row := range rows {
-		s.settleNulls(unsafe.Pointer(row))
+		s.settleNulls(addressOf(row))
 	}
 }
 
@@ -243,8 +243,8 @@ func (s *Sealer[T]) nullRest(row unsafe.Pointer) {
 	}
 }
 
-// settleNulls ends the news that a field was set to NULL, and makes the index of
-// every field that is NULL NULL too.
+// settleNulls ends the news that a field was set to NULL, and gives the index of
+// every NULL field the same fate.
 func (s *Sealer[T]) settleNulls(row unsafe.Pointer) {
 	for i := range s.plan.fields {
 		if secret := s.plan.fields[i].at.secret(row); secret != nil && *secret == nullGiven {

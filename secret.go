@@ -221,7 +221,7 @@ func (s *Secret[T]) encode(v any) (uint8, []byte, error) {
 	}
 	want, got := reflect.TypeFor[T](), reflect.TypeOf(v)
 	if got != nil && isText(got) && isText(want) {
-		t, _ := reflect.ValueOf(v).Convert(want).Interface().(T)
+		t, _ := reflect.TypeAssert[T](reflect.ValueOf(v).Convert(want))
 		return encodeValue(&t)
 	}
 	return 0, nil, fmt.Errorf("lethe: a %s field cannot hold a %T", want, v)

@@ -41,7 +41,7 @@ func (p *planner) shadowOf() {
 	}
 	b := shadowBuilder{planner: p, at: at, omits: omits}
 	if reflect.PointerTo(p.typ).Implements(jsonMarshaler) {
-		p.fail(p.typ.Name(), "has a MarshalJSON of its own, which Marshal would bypass")
+		p.failf(p.typ.Name(), "has a MarshalJSON of its own, which Marshal would bypass")
 		return
 	}
 	p.shadow = b.build(p.typ, nil, true, p.typ.Name())
@@ -88,21 +88,21 @@ func (b *shadowBuilder) collect(s *shadow, t reflect.Type, base, inner path, nam
 			b.collect(s, f.Type, base, sub, names, fields, here)
 			continue
 		case f.Anonymous && !tagged && f.Type.Kind() == reflect.Pointer && f.Type.Elem().Kind() == reflect.Struct:
-			b.fail(here, "a document embeds structs by value, not by pointer")
+			b.failf(here, "a document embeds structs by value, not by pointer")
 			continue
 		case !f.IsExported():
 			if b.needs(full) {
-				b.fail(here, "encoding/json cannot decode into an embedded struct that has a JSON name and is not exported: export it, or remove the name")
+				b.failf(here, "encoding/json cannot decode into an embedded struct that has a JSON name and is not exported: export it, or remove the name")
 			}
 			continue
 		case name == "-" && opts == "":
 			if b.needs(full) {
-				b.fail(here, "the tag json:\"-\" would lose a sealed field, or whose it is")
+				b.failf(here, "the tag json:\"-\" would lose a sealed field, or whose it is")
 			}
 			continue
 		}
 		if names[name] {
-			b.fail(here, "the JSON name %q is taken already", name)
+			b.failf(here, "the JSON name %q is taken already", name)
 			continue
 		}
 		names[name] = true
@@ -119,7 +119,7 @@ func (b *shadowBuilder) collect(s *shadow, t reflect.Type, base, inner path, nam
 			}
 			if b.holdsSealed(at) {
 				if reflect.PointerTo(structOf(f.Type)).Implements(jsonMarshaler) {
-					b.fail(here, "%s has a MarshalJSON of its own, which Marshal would bypass", structOf(f.Type))
+					b.failf(here, "%s has a MarshalJSON of its own, which Marshal would bypass", structOf(f.Type))
 				}
 				field.nested = b.build(structOf(f.Type), at, false, here)
 				typ = field.nested.typ
@@ -184,7 +184,7 @@ func omitRule(opts string) func(reflect.Value) bool {
 	empty, zero := slices.Contains(parts, "omitempty"), slices.Contains(parts, "omitzero")
 	return func(v reflect.Value) bool {
 		if zero {
-			if z, ok := v.Interface().(interface{ IsZero() bool }); ok && (v.Kind() != reflect.Pointer || !v.IsNil()) {
+			if z, ok := reflect.TypeAssert[interface{ IsZero() bool }](v); ok && (v.Kind() != reflect.Pointer || !v.IsNil()) {
 				return z.IsZero()
 			}
 			if v.IsZero() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -102,9 +103,7 @@ func (k *Keyring) acquireMissing(ctx context.Context, refs []keyRef, sets []*key
 			if err != nil {
 				return err
 			}
-			for ref, set := range loaded {
-				got[ref] = set
-			}
+			maps.Copy(got, loaded)
 		}
 		pending = pending[:0]
 		for _, ref := range follow {

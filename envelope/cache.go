@@ -3,6 +3,7 @@ package envelope
 import (
 	"crypto/cipher"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -37,9 +38,9 @@ type keySet struct {
 func (s *keySet) newest() *subjectKey { return s.keys[len(s.keys)-1] }
 
 func (s *keySet) byKID(kid KeyID) *subjectKey {
-	for i := len(s.keys) - 1; i >= 0; i-- {
-		if s.keys[i].kid == kid {
-			return s.keys[i]
+	for _, v := range slices.Backward(s.keys) {
+		if v.kid == kid {
+			return v
 		}
 	}
 	return nil

@@ -209,14 +209,12 @@ func TestConcurrentColdOpensShareOneKMSCall(t *testing.T) {
 	var wg sync.WaitGroup
 	var failed atomic.Int64
 	for i := range recs {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			one := []envelope.Record{sealedOnly(recs[i])}
 			if err := cold.OpenRecords(context.Background(), one); err != nil || one[0].Cells[0].Err != nil {
 				failed.Add(1)
 			}
-		}()
+		})
 	}
 	wg.Wait()
 	require.Zero(t, failed.Load())
@@ -470,9 +468,7 @@ func TestRacingSealOpenForget(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, ring := range []*envelope.Keyring{a, b} {
 			for range 4 {
-				wg.Add(1)
-				go func() {
-					defer wg.Done()
+				wg.Go(func() {
 					for range 5 {
 						recs := []envelope.Record{record(id, "v")}
 						if err := ring.SealRecords(context.Background(), recs); err != nil && !errors.Is(err, envelope.ErrForgotten) {
@@ -485,7 +481,7 @@ func TestRacingSealOpenForget(t *testing.T) {
 							t.Errorf("open: %v", err)
 						}
 					}
-				}()
+				})
 			}
 		}
 		_, err := a.Forget(t.Context(), person(id))

@@ -287,6 +287,7 @@ func (k *Keyring) apply(ctx context.Context, e *LedgerEntry, prev uint64, head [
 		return k.recordLate(ctx, e, gone)
 	case LedgerReadmit:
 		return k.store.Readmit(ctx, Readmission{Tree: e.Tree, RefVer: e.RefVer, SRef: e.SRef, PID: e.PID, Seq: e.Seq, Prev: prev, Head: head})
+	case LedgerInit, LedgerForgetMore, LedgerRootBegin, LedgerRootSwitch:
 	}
 	return k.store.Advance(ctx, prev, e.Seq, head)
 }

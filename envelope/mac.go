@@ -27,7 +27,7 @@ type macState struct {
 
 // with computes the MAC of what fill appends and hands it to use.
 func (m *macKey) sum(fill func(dst []byte) []byte) [32]byte {
-	s := m.pool.Get().(*macState)
+	s, _ := m.pool.Get().(*macState)
 	s.in = fill(s.in[:0])
 	s.h.Reset()
 	s.h.Write(s.in)
@@ -85,7 +85,7 @@ func (k *Keyring) IndexKeys(ctx context.Context, tenant, record, field string, m
 // version (2 bytes) and the first bits (8 to 256) of HMAC-SHA-256(index key,
 // lp normaliser | value); unused bits of the last byte are zero.
 func (ik *IndexKey) Append(dst []byte, normaliser string, value []byte, bits int) []byte {
-	s := ik.mac.pool.Get().(*macState)
+	s, _ := ik.mac.pool.Get().(*macState)
 	s.in = append(appendLP(s.in[:0], normaliser), value...)
 	s.h.Reset()
 	s.h.Write(s.in)

@@ -33,10 +33,10 @@ func (c *pageCache) get(id PageID, gen uint64, now int64) *pageKey {
 	return p
 }
 
-func (c *pageCache) put(id PageID, p *pageKey, max int) {
+func (c *pageCache) put(id PageID, p *pageKey, limit int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.m == nil || len(c.m) >= max {
+	if c.m == nil || len(c.m) >= limit {
 		c.m = make(map[PageID]*pageKey)
 	}
 	c.m[id] = p

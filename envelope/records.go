@@ -15,7 +15,7 @@ import (
 	"github.com/lethe-go/lethe/envelope/internal/wire"
 )
 
-// ErrScopes: the header has scopes the caller does not know, so it cannot be
+// ErrScopes means that the header has scopes the caller does not know, so it cannot be
 // extended: it was written by a newer version of the service.
 var ErrScopes = errors.New("lethe: the record has data keys for groups or purposes this program does not declare; deploy the newest version everywhere first")
 
@@ -142,7 +142,7 @@ func hasCells(r *Record, scope int) bool {
 // It is all or nothing: after an error the outputs mean nothing. ErrForgotten:
 // a subject was forgotten. ErrNoSubject: a scope has none. ErrUnavailable: retry.
 func (k *Keyring) SealRecords(ctx context.Context, recs []Record) error {
-	w := workPool.Get().(*work)
+	w, _ := workPool.Get().(*work)
 	defer w.release()
 	for i := range recs {
 		if err := w.check(&recs[i]); err != nil {
@@ -199,7 +199,7 @@ func (k *Keyring) sealRecord(w *work, r *Record, sets []*keySet) error {
 	out := make([]byte, 0, size)
 	if changed {
 		out = w.hdr.Append(out)
-		r.Header = out[:len(out):len(out)]
+		r.Header = slices.Clip(out)
 	}
 	for i := range r.Cells {
 		c := &r.Cells[i]
@@ -433,7 +433,7 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record) error {
 // The error is for the call as a whole: ErrUnavailable, or the context's. Then
 // the outputs mean nothing.
 func (k *Keyring) OpenRecords(ctx context.Context, recs []Record) error {
-	w := workPool.Get().(*work)
+	w, _ := workPool.Get().(*work)
 	defer w.release()
 	for i := range recs {
 		if err := w.check(&recs[i]); err != nil {
@@ -515,7 +515,7 @@ func (k *Keyring) openRecord(w *work, r *Record, sets []*keySet) {
 // cost no crypto. Errors as for SealRecords, ErrKeyMissing for a key this store
 // does not have, and ErrDecrypt for a damaged header.
 func (k *Keyring) RewrapRecords(ctx context.Context, recs []Record) (changed int, err error) {
-	w := workPool.Get().(*work)
+	w, _ := workPool.Get().(*work)
 	defer w.release()
 	for i := range recs {
 		if err := w.check(&recs[i]); err != nil {

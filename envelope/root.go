@@ -98,7 +98,8 @@ func (k *Keyring) rootKey(ctx context.Context, fresh bool) (*rootKey, error) {
 		if res.Err != nil {
 			return nil, res.Err
 		}
-		return res.Val.(*rootKey), nil
+		root, _ := res.Val.(*rootKey)
+		return root, nil
 	}
 }
 

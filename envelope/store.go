@@ -16,6 +16,8 @@ const (
 )
 
 // Identifiers of the key store. None of them says who a person is.
+//
+//nolint:revive // one comment for all
 type (
 	StoreID [StoreIDSize]byte // drawn at Init
 	KeyID   [KeyIDSize]byte   // drawn for every key

@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -29,7 +30,7 @@ func (s Subject) Validate() error {
 	}
 	if !graphic(s.Kind) {
 		if strings.ContainsFunc(s.Kind, unicode.IsControl) {
-			return fmt.Errorf("envelope: subject kind has a control character")
+			return errors.New("envelope: subject kind has a control character")
 		}
 		if err := validName("subject kind", s.Kind); err != nil {
 			return err

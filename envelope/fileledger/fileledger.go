@@ -24,8 +24,8 @@ import (
 // header is the first line of every ledger file.
 const header = `{"format":"lethe-ledger","version":1}` + "\n"
 
-// ErrReplaced: the file under an open ledger is shorter than it was, or another
-// file. Restore the ledger, or open it anew if that was on purpose.
+// ErrReplaced means that the file under an open ledger is shorter than it was,
+// or another file. Restore the ledger, or open it anew if that was on purpose.
 var ErrReplaced = errors.New("fileledger: the ledger file was truncated or replaced while it was open")
 
 // Ledger is an envelope.Ledger in a file. It is safe for concurrent use, by

@@ -29,12 +29,12 @@ func (*sqlite) inBlobs(values [][]byte) (string, any) {
 	for i := range values {
 		texts[i] = hex.EncodeToString(values[i])
 	}
-	list, _ := json.Marshal(texts) // strings always encode
+	list, _ := json.Marshal(texts) //nolint:errchkjson // strings always encode
 	return "IN (SELECT unhex(value) FROM json_each(?))", string(list)
 }
 
 func (*sqlite) inInts(values []int64) (string, any) {
-	list, _ := json.Marshal(values) // integers always encode
+	list, _ := json.Marshal(values) //nolint:errchkjson // integers always encode
 	return "IN (SELECT value FROM json_each(?))", string(list)
 }
 

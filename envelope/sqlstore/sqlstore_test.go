@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -86,7 +87,7 @@ func newPostgres(t *testing.T) database {
 	}}
 }
 
-func subject(i int) envelope.Subject { return envelope.Subject{Kind: "c", ID: fmt.Sprint(i)} }
+func subject(i int) envelope.Subject { return envelope.Subject{Kind: "c", ID: strconv.Itoa(i)} }
 
 func records(n int) []envelope.Record {
 	recs := make([]envelope.Record, n)

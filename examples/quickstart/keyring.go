@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/envelope/fileledger"
@@ -22,8 +23,8 @@ type keys struct {
 
 func (k *keys) close() error {
 	var errs []error
-	for i := len(k.stop) - 1; i >= 0; i-- {
-		errs = append(errs, k.stop[i]())
+	for _, stop := range slices.Backward(k.stop) {
+		errs = append(errs, stop())
 	}
 	return errors.Join(errs...)
 }

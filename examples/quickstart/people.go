@@ -82,21 +82,21 @@ func readPeople(r io.Reader) ([]person, error) {
 			break
 		}
 		if err != nil && !errors.Is(err, csv.ErrFieldCount) {
-			bad.add("%w", err) // from here on quotes and lines cannot be told apart
+			bad.addf("%w", err) // from here on quotes and lines cannot be told apart
 			break
 		}
 		line, _ := file.FieldPos(0)
 		if err != nil {
-			bad.add("line %d: %d fields, the header has %d", line, len(fields), len(titles))
+			bad.addf("line %d: %d fields, the header has %d", line, len(fields), len(titles))
 			continue
 		}
 		p, err := parse(fields, column)
 		if err != nil {
-			bad.add("line %d: %w", line, err)
+			bad.addf("line %d: %w", line, err)
 			continue
 		}
 		if first, twice := lines[p.id]; twice {
-			bad.add("line %d: the same id as line %d", line, first)
+			bad.addf("line %d: the same id as line %d", line, first)
 			continue
 		}
 		lines[p.id] = line
@@ -166,7 +166,7 @@ type mistakes struct {
 	count int
 }
 
-func (m *mistakes) add(format string, args ...any) {
+func (m *mistakes) addf(format string, args ...any) {
 	if m.count++; m.count <= 10 {
 		m.first = append(m.first, fmt.Errorf(format, args...))
 	}

@@ -39,15 +39,16 @@ func (s *screen) title(name, text string, took time.Duration) {
 
 // row prints cells in columns of the given widths; the last takes what is left.
 func (s *screen) row(widths []int, cells ...string) {
-	line := "     "
+	var line strings.Builder
+	line.WriteString("     ")
 	for i, cell := range cells {
 		if i < len(widths) {
-			line += pad(clip(cell, widths[i]), widths[i]+2)
+			line.WriteString(pad(clip(cell, widths[i]), widths[i]+2))
 		} else {
-			line += clip(cell, screenWidth-uniseg.StringWidth(line))
+			line.WriteString(clip(cell, screenWidth-uniseg.StringWidth(line.String())))
 		}
 	}
-	s.printf("%s\n", strings.TrimRight(line, " "))
+	s.printf("%s\n", strings.TrimRight(line.String(), " "))
 }
 
 // clip makes text safe for a terminal and cuts it to width columns.

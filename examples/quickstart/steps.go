@@ -315,7 +315,7 @@ func (d *demo) forgetOne(ctx context.Context, p person) ([]string, error) {
 	line := []string{p.id, "no row", "", fmt.Sprintf("%d by e-mail", len(found)), fmt.Sprintf("ledger entry %d", receipt.Seq)}
 	if len(before) > 0 && len(after) > 0 {
 		if _, err := after[0].Email.Reveal(); !errors.Is(err, lethe.ErrForgotten) {
-			return nil, fmt.Errorf("a forgotten row gives %v instead of ErrForgotten", err)
+			return nil, fmt.Errorf("a forgotten row gives %w instead of ErrForgotten", err)
 		}
 		line[1], line[2] = before[0].Email.Masked(), "now: "+after[0].Email.Masked()
 	}
