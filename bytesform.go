@@ -7,7 +7,9 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 )
 
 // sealedMember is the only member of the JSON object that holds sealed bytes.
@@ -105,8 +107,8 @@ func parseText(text []byte, ok check) ([]byte, bool, error) {
 			return b, false, nil
 		}
 	}
-	b, err := base64url.AppendDecode(nil, text)
-	if err != nil || !ok(b) {
+	b, err := base64url.AppendDecode(nil, text) // skips line breaks, strict or not
+	if err != nil || !ok(b) || bytes.ContainsAny(text, "\r\n") {
 		return nil, false, errPlaintext()
 	}
 	return b, false, nil
@@ -116,13 +118,19 @@ func parseJSON(data []byte, ok check) ([]byte, bool, error) {
 	if bytes.Equal(bytes.TrimSpace(data), []byte("null")) {
 		return nil, true, nil
 	}
-	var members map[string]json.RawMessage
-	if json.Unmarshal(data, &members) != nil || len(members) != 1 {
+	// By tokens: Unmarshal would take a member that is named twice.
+	dec := json.NewDecoder(bytes.NewReader(data))
+	var text string
+	for i, want := range []json.Token{json.Delim('{'), sealedMember, nil, json.Delim('}')} {
+		got, err := dec.Token()
+		if s, is := got.(string); i == 2 && is && s != "" {
+			text = s
+		} else if err != nil || i == 2 || got != want {
+			return nil, false, errPlaintext()
+		}
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, false, errPlaintext()
 	}
-	var text *string
-	if json.Unmarshal(members[sealedMember], &text) != nil || text == nil || *text == "" {
-		return nil, false, errPlaintext()
-	}
-	return parseText([]byte(*text), ok)
+	return parseText([]byte(text), ok)
 }

@@ -86,7 +86,12 @@ func chooseCodec(t reflect.Type) uint8 {
 			return codecBytes
 		}
 		return codecJSON
-	case reflect.Struct, reflect.Map, reflect.Array:
+	case reflect.Struct:
+		if t.ConvertibleTo(timeType) { // to encoding/json it is an empty struct
+			return codecTime
+		}
+		return codecJSON
+	case reflect.Map, reflect.Array:
 		return codecJSON
 	default:
 		return 0
@@ -220,8 +225,9 @@ func decodeReflect(v reflect.Value, codec uint8, b []byte) (err error) {
 			v.SetUint(binary.BigEndian.Uint64(b))
 		}
 	case codecFloat:
-		if ok = len(b) == 8 && !v.OverflowFloat(math.Float64frombits(binary.BigEndian.Uint64(b))); ok {
+		if ok = len(b) == 8; ok {
 			v.SetFloat(math.Float64frombits(binary.BigEndian.Uint64(b)))
+			ok = math.Float64bits(v.Float()) == binary.BigEndian.Uint64(b) // a float32 would be another number
 		}
 	case codecBool:
 		if ok = len(b) == 1 && b[0] <= 1; ok {
@@ -230,7 +236,7 @@ func decodeReflect(v reflect.Value, codec uint8, b []byte) (err error) {
 	case codecTime:
 		var t time.Time
 		if t, ok = parseTime(b); ok {
-			v.Set(reflect.ValueOf(t))
+			v.Set(reflect.ValueOf(t).Convert(v.Type()))
 		}
 	case codecBinary:
 		u, _ := reflect.TypeAssert[encoding.BinaryUnmarshaler](v.Addr())

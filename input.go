@@ -1,10 +1,13 @@
 package lethe
 
 import (
+	"bytes"
+	"encoding"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"reflect"
 )
 
 // Input is a field of an API request: it decodes plaintext from JSON or text,
@@ -52,27 +55,53 @@ func (in *Input[T]) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("%w: an input must be plaintext", ErrSealed)
 	}
 	var v T
-	if json.Unmarshal(data, &v) != nil {
+	if !quietly(func() error { return json.Unmarshal(data, &v) }) {
 		return fmt.Errorf("lethe: the input is not a JSON %T", v)
 	}
 	in.secret = Of(v)
 	return nil
 }
 
-// UnmarshalText decodes a T from a form field, a query or XML.
+// UnmarshalText decodes a T from a form field, a query or XML: text as it is,
+// other types as JSON writes them, with or without its quotes.
 func (in *Input[T]) UnmarshalText(text []byte) error {
 	var v T
-	switch p := any(&v).(type) {
-	case *string:
-		*p = string(text)
-	case *[]byte:
-		*p = append([]byte{}, text...)
-	default:
-		quoted, err := json.Marshal(string(text))
-		if err != nil || json.Unmarshal(text, &v) != nil && json.Unmarshal(quoted, &v) != nil {
-			return fmt.Errorf("lethe: the input is not a %T", v)
-		}
+	if !decodeText(reflect.ValueOf(&v).Elem(), text) {
+		return fmt.Errorf("lethe: the input is not a %T", v)
 	}
 	in.secret = Of(v)
 	return nil
+}
+
+func decodeText(v reflect.Value, text []byte) bool {
+	u, takesText := v.Addr().Interface().(encoding.TextUnmarshaler)
+	_, takesJSON := v.Addr().Interface().(json.Unmarshaler)
+	isString := v.Kind() == reflect.String
+	switch {
+	case takesText:
+		return quietly(func() error { return u.UnmarshalText(bytes.Clone(text)) })
+	case isString && !takesJSON:
+		v.SetString(string(text))
+		return true
+	case codecOf(v.Type()) == codecBytes && !isString && !takesJSON:
+		v.SetBytes(append([]byte{}, text...))
+		return true
+	}
+	// To encoding/json null fits everything, and "x" is x.
+	if !isString && string(bytes.TrimSpace(text)) != "null" && quietly(func() error { return json.Unmarshal(text, v.Addr().Interface()) }) {
+		return true
+	}
+	v.SetZero()
+	quoted, err := json.Marshal(string(text))
+	return err == nil && quietly(func() error { return json.Unmarshal(quoted, v.Addr().Interface()) })
+}
+
+// quietly runs a user's unmarshaler, whose errors and panics may hold the value.
+func quietly(decode func() error) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	return decode() == nil
 }

@@ -132,8 +132,14 @@ func maskYear(s string) string {
 
 func maskIBAN(s string) string {
 	s = strings.ReplaceAll(s, " ", "")
-	if len(s) < 15 || len(s) > 34 || strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII }) {
+	if len(s) < 15 || len(s) > 34 {
 		return fullMask
+	}
+	for i := range len(s) {
+		letter, digit := s[i]|0x20 >= 'a' && s[i]|0x20 <= 'z', s[i] >= '0' && s[i] <= '9'
+		if i < 2 && !letter || (i == 2 || i == 3) && !digit || !letter && !digit {
+			return fullMask
+		}
 	}
 	return s[:2] + fullMask + " " + s[len(s)-4:]
 }

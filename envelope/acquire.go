@@ -293,7 +293,7 @@ func (s *keySet) add(row *KeyRow, secret []byte) error {
 	}
 	key.kid, key.seq, key.suite, key.sealUntil = row.KID, row.Seq, row.Suite, row.SealUntil
 	if row.Kind == KindIndex {
-		if row.Seq > 1<<16-1 {
+		if row.Seq > maxIndexVersion {
 			return fmt.Errorf("%w: index key version %d is too high", ErrDecrypt, row.Seq)
 		}
 		s.index = append(s.index, IndexKey{Version: uint16(row.Seq), mac: newMACKey(secret)})

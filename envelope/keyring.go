@@ -295,7 +295,24 @@ func (k *Keyring) openSystem(ctx context.Context, meta Meta) error {
 	return k.openLedger(ctx, meta)
 }
 
+// systemKey returns the store's one key of a kind, again while a rewrap of the
+// root is under way.
 func (k *Keyring) systemKey(ctx context.Context, kind KeyKind) ([]byte, error) {
+	for attempt := 0; ; attempt++ {
+		key, err := k.systemKeyOnce(ctx, kind)
+		if !errors.Is(err, errStalePage) {
+			return key, err
+		}
+		if attempt == loadAttempts {
+			return nil, fmt.Errorf("lethe: %w: %w", ErrUnavailable, err)
+		}
+		if _, err := k.rootKey(ctx, true); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (k *Keyring) systemKeyOnce(ctx context.Context, kind KeyKind) ([]byte, error) {
 	rows, pages, err := k.store.SystemKeys(ctx, k.tree, kind)
 	if err != nil {
 		return nil, storeErr(err)

@@ -25,7 +25,7 @@ type macState struct {
 	sum [32]byte
 }
 
-// with computes the MAC of what fill appends and hands it to use.
+// sum returns the MAC of what fill appends.
 func (m *macKey) sum(fill func(dst []byte) []byte) [32]byte {
 	s, _ := m.pool.Get().(*macState)
 	s.in = fill(s.in[:0])
@@ -56,6 +56,9 @@ func systemSRef(kind KeyKind) SRef {
 // indexKind is the subject kind of index keys; callers cannot use it, since it
 // has a control character.
 const indexKind = "\x00index"
+
+// maxIndexVersion keeps the first byte of an index value below that of any text.
+const maxIndexVersion = 8191
 
 // IndexKey is one version of the key of a blind index. It is safe for concurrent use.
 type IndexKey struct {

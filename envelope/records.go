@@ -67,6 +67,14 @@ func (w *work) check(r *Record) error {
 		}
 	}
 	n := len(r.Scopes)
+	for i := range r.Scopes {
+		if err := validName("group", r.Scopes[i].Group); err != nil {
+			return err
+		}
+		if err := validName("purpose", r.Scopes[i].Purpose); err != nil {
+			return err
+		}
+	}
 	w.arrange(r)
 	if n > 1 {
 		for i := 1; i < n; i++ {
@@ -78,8 +86,11 @@ func (w *work) check(r *Record) error {
 	}
 	for i := range r.Cells {
 		c := &r.Cells[i]
-		if c.Scope < 0 || c.Scope >= n || c.Field == "" || c.Codec > 15 || len(c.Field) > maxNameBytes {
+		if c.Scope < 0 || c.Scope >= n || c.Field == "" || c.Codec > 15 {
 			return fmt.Errorf("envelope: cell %d of record %q: bad scope, field name or codec", i, r.Name)
+		}
+		if err := validName("field name", c.Field); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,0 +1,41 @@
+package lethe
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Stored bytes have one spelling in each form.
+func TestStoredFormsAreStrict(t *testing.T) {
+	cell := append([]byte{0x11}, bytes.Repeat([]byte{7}, 40)...)
+	text, err := textForm(cell, false, nil)
+	require.NoError(t, err)
+	object, err := jsonForm(cell, false, nil)
+	require.NoError(t, err)
+	got, _, err := parseText(text, isCell)
+	require.NoError(t, err)
+	require.Equal(t, cell, got)
+	got, _, err = parseJSON(object, isCell)
+	require.NoError(t, err)
+	require.Equal(t, cell, got)
+	got, _, err = scanSealed(`\x11`+strings.Repeat("07", 40), isCell)
+	require.NoError(t, err, "what PostgreSQL makes of bytes in a text column")
+	require.Equal(t, cell, got)
+
+	s := string(text)
+	for _, bad := range []string{s + "=", s + "\n", s[:8] + "\r\n" + s[8:], " " + s, s[:len(s)-1], strings.ReplaceAll(s, "B", "+")} {
+		_, _, err := parseText([]byte(bad), isCell)
+		require.ErrorIs(t, err, ErrNotSealed, "%q", bad)
+	}
+	for _, bad := range []string{
+		`{"$lethe":"` + s + `","$lethe":"` + s + `"}`, `{"$lethe":"` + s + `","more":1}`, `{"$Lethe":"` + s + `"}`,
+		`{"$lethe":["` + s + `"]}`, `{"$lethe":{}}`, `{"$lethe":null}`, `{"$lethe":""}`, `{}`, `[]`, `"` + s + `"`, ``, `nul`,
+		string(object) + `1`, string(object) + string(object), `{"$lethe":"` + s + `"`,
+	} {
+		_, _, err := parseJSON([]byte(bad), isCell)
+		require.ErrorIs(t, err, ErrNotSealed, "%s", bad)
+	}
+}
