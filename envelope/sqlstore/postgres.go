@@ -46,8 +46,18 @@ func (d *postgres) write(ctx context.Context, fn func(q querier) error) error {
 	}
 }
 
+// once never relies on the default isolation level: in a stricter one, an Insert
+// that waited for a Forget's lock would read the tombs as they were before it.
 func (d *postgres) once(ctx context.Context, fn func(q querier) error) error {
-	tx, err := d.db.BeginTx(ctx, nil)
+	return inTx(ctx, d.db, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, fn)
+}
+
+func (d *postgres) snapshot(ctx context.Context, fn func(q querier) error) error {
+	return inTx(ctx, d.db, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}, fn)
+}
+
+func inTx(ctx context.Context, db *sql.DB, opts *sql.TxOptions, fn func(q querier) error) error {
+	tx, err := db.BeginTx(ctx, opts)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
 
 	"github.com/lethe-go/lethe/envelope"
 )
@@ -81,14 +82,21 @@ func (s *Store) Pages(ctx context.Context, tree envelope.TreeID, ids []envelope.
 		return nil, err
 	}
 	var out []envelope.PageRow
-	err := chunks(unique(ids), chunkSize, func(part []int64) error {
-		in, arg := s.d.inInts(part)
-		rows, err := s.pages(ctx, "tree = ? AND page "+in, int64(tree), arg)
-		out = append(out, rows...)
-		return err
+	wanted := unique(ids)
+	err := s.readAt(ctx, statements(len(wanted)), func(q querier) error {
+		return chunks(wanted, chunkSize, func(part []int64) error {
+			in, arg := s.d.inInts(part)
+			return s.query(ctx, q, scanPages(&out), "SELECT "+pageColumns+" FROM lethe_page WHERE tree = ? AND page "+in, int64(tree), arg)
+		})
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
+
+// statements is how many chunks hold n elements.
+func statements(n int) int { return (n + chunkSize - 1) / chunkSize }
 
 func unique(ids []envelope.PageID) []int64 {
 	seen := make(map[envelope.PageID]bool, len(ids))
@@ -109,7 +117,11 @@ func (s *Store) ChildPages(ctx context.Context, tree envelope.TreeID, parent env
 
 // OpenPages implements envelope.Store.
 func (s *Store) OpenPages(ctx context.Context, tree envelope.TreeID, level uint8, limit int) ([]envelope.PageRow, error) {
-	return s.pages(ctx, "tree = ? AND level = ? AND fill < 64 LIMIT ?", int64(tree), int64(level), int64(limit))
+	most := int64(limit)
+	if limit < 0 {
+		most = math.MaxInt64 // PostgreSQL refuses a negative one
+	}
+	return s.pages(ctx, "tree = ? AND level = ? AND fill < 64 LIMIT ?", int64(tree), int64(level), most)
 }
 
 // CountRootPages implements envelope.Store.
@@ -123,8 +135,8 @@ func (s *Store) CountRootPages(ctx context.Context, tree envelope.TreeID, level 
 }
 
 // keysAndPages reads keys and the leaf pages they hang on in one statement.
-func (s *Store) keysAndPages(ctx context.Context, keys *[]envelope.KeyRow, pages map[envelope.PageID]envelope.PageRow, where string, args ...any) error {
-	return s.query(ctx, s.db, func(rows *sql.Rows) error {
+func (s *Store) keysAndPages(ctx context.Context, q querier, keys *[]envelope.KeyRow, pages map[envelope.PageID]envelope.PageRow, where string, args ...any) error {
+	return s.query(ctx, q, func(rows *sql.Rows) error {
 		var k keyScan
 		var p optionalPage
 		if err := rows.Scan(append(k.dest(), p.dest()...)...); err != nil {
@@ -160,12 +172,16 @@ func (s *Store) Keys(ctx context.Context, tree envelope.TreeID, refVer uint32, s
 	}
 	var keys []envelope.KeyRow
 	pages := map[envelope.PageID]envelope.PageRow{}
-	err := chunks(blobs(srefs), chunkSize, func(part [][]byte) error {
-		in, arg := s.d.inBlobs(part)
-		return s.keysAndPages(ctx, &keys, pages, "k.tree = ? AND k.ref_ver = ? AND k.sref "+in, int64(tree), int64(refVer), arg)
+	wanted := blobs(srefs)
+	// Of one moment: a Rekey between two chunks would part keys from their pages.
+	err := s.readAt(ctx, statements(len(wanted)), func(q querier) error {
+		return chunks(wanted, chunkSize, func(part [][]byte) error {
+			in, arg := s.d.inBlobs(part)
+			return s.keysAndPages(ctx, q, &keys, pages, "k.tree = ? AND k.ref_ver = ? AND k.sref "+in, int64(tree), int64(refVer), arg)
+		})
 	})
 	if err != nil {
-		return nil, nil, fail(ctx, err)
+		return nil, nil, err
 	}
 	return keys, values(pages), nil
 }
@@ -193,7 +209,7 @@ func (s *Store) SystemKeys(ctx context.Context, tree envelope.TreeID, kind envel
 	if kind > envelope.KindIndex {
 		where += " AND k.kind > 2" // lets the partial index serve it
 	}
-	if err := s.keysAndPages(ctx, &keys, pages, where, int64(tree), int64(kind)); err != nil {
+	if err := s.keysAndPages(ctx, s.db, &keys, pages, where, int64(tree), int64(kind)); err != nil {
 		return nil, nil, fail(ctx, err)
 	}
 	return keys, values(pages), nil
@@ -204,31 +220,60 @@ func (s *Store) Evidence(ctx context.Context, tree envelope.TreeID, refVer uint3
 	if err := s.read(ctx); err != nil {
 		return nil, nil, err
 	}
-	tombs, err := s.tombs(ctx, s.db, tree, refVer, srefs)
-	if err != nil {
-		return nil, nil, fail(ctx, err)
-	}
-	// The dead come second: a forget in between is then seen here at least.
+	var tombs []envelope.Tomb
 	var dead []envelope.KeyID
-	err = chunks(blobs(kids), chunkSize, func(part [][]byte) error {
-		in, arg := s.d.inBlobs(part)
-		return s.query(ctx, s.db, func(rows *sql.Rows) error {
-			var b []byte
-			if err := rows.Scan(&b); err != nil {
+	subjects, keys := blobs(srefs), blobs(kids)
+	n := max(statements(len(subjects)), statements(len(keys)))
+	err := s.readAt(ctx, n, func(q querier) error {
+		for ; n > 0; n-- {
+			var someSubjects, someKeys [][]byte
+			someSubjects, subjects = cut(subjects)
+			someKeys, keys = cut(keys)
+			if err := s.evidence(ctx, q, tree, refVer, someSubjects, someKeys, &tombs, &dead); err != nil {
 				return err
 			}
-			var kid envelope.KeyID
-			if copy(kid[:], b) != len(b) || len(b) != len(kid) {
-				return damaged("kid")
-			}
-			dead = append(dead, kid)
-			return nil
-		}, "SELECT kid FROM lethe_dead WHERE kid "+in, arg)
+		}
+		return nil
 	})
 	if err != nil {
-		return nil, nil, fail(ctx, err)
+		return nil, nil, err
 	}
 	return tombs, dead, nil
+}
+
+// cut parts a chunk from the rest.
+func cut(all [][]byte) (part, rest [][]byte) {
+	n := min(chunkSize, len(all))
+	return all[:n], all[n:]
+}
+
+// evidence reads tombs and dead keys in one statement.
+func (s *Store) evidence(ctx context.Context, q querier, tree envelope.TreeID, refVer uint32, srefs, kids [][]byte, tombs *[]envelope.Tomb, dead *[]envelope.KeyID) error {
+	inSRefs, srefsArg := s.d.inBlobs(srefs)
+	inKIDs, kidsArg := s.d.inBlobs(kids)
+	return s.query(ctx, q, func(rows *sql.Rows) error {
+		t := envelope.Tomb{Tree: tree, RefVer: refVer}
+		var id []byte
+		var isTomb int
+		if err := rows.Scan(&isTomb, &id, &t.PID, &t.LedgerSeq, &t.LiftedSeq); err != nil {
+			return err
+		}
+		if isTomb == 1 {
+			if copy(t.SRef[:], id) != len(id) || len(id) != len(t.SRef) {
+				return damaged("sref")
+			}
+			*tombs = append(*tombs, t)
+			return nil
+		}
+		var kid envelope.KeyID
+		if copy(kid[:], id) != len(id) || len(id) != len(kid) {
+			return damaged("kid")
+		}
+		*dead = append(*dead, kid)
+		return nil
+	}, `SELECT 1, sref, pid, ledger_seq, lifted_seq FROM lethe_tomb WHERE tree = ? AND ref_ver = ? AND sref `+inSRefs+`
+		UNION ALL SELECT 0, kid, 0, ledger_seq, 0 FROM lethe_dead WHERE kid `+inKIDs,
+		int64(tree), int64(refVer), srefsArg, kidsArg)
 }
 
 func (s *Store) tombs(ctx context.Context, q querier, tree envelope.TreeID, refVer uint32, srefs []envelope.SRef) ([]envelope.Tomb, error) {

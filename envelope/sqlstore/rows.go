@@ -40,6 +40,14 @@ func notNil(b []byte) []byte {
 	return b
 }
 
+// nullable is b, or NULL for nil.
+func nullable(b []byte) any {
+	if b == nil {
+		return nil
+	}
+	return b
+}
+
 func rootArgs(r *envelope.RootRow) []any {
 	return []any{
 		int64(r.Tree), int64(r.Epoch), int64(r.WrapNo), r.KMSURI, r.KMSHandle, r.Semantics, int64(r.Suite),

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,7 +40,7 @@ func (*sqlite) inInts(values []int64) (string, any) {
 	return "IN (SELECT value FROM json_each(?))", string(list)
 }
 
-func (d *sqlite) write(ctx context.Context, fn func(q querier) error) (err error) {
+func (d *sqlite) write(ctx context.Context, fn func(q querier) error) error {
 	select {
 	case d.writer <- struct{}{}:
 		defer func() { <-d.writer }()
@@ -49,15 +51,35 @@ func (d *sqlite) write(ctx context.Context, fn func(q querier) error) (err error
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
+	defer func() { _ = conn.Close() }() // gives it back to the pool
 	// On the caller's connection too, whatever its data source says.
 	for _, pragma := range []string{"PRAGMA secure_delete = ON", "PRAGMA synchronous = FULL"} {
 		if _, err := conn.ExecContext(ctx, pragma); err != nil {
 			return err
 		}
 	}
+	var mode string
+	if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
+		return err
+	}
+	if mode != "wal" {
+		return fmt.Errorf("the SQLite database has journal_mode %s, which is not safe for keys: use OpenSQLite, or open a file with _pragma=journal_mode(WAL)", mode)
+	}
+	return transact(ctx, conn, "BEGIN IMMEDIATE", fn)
+}
+
+func (d *sqlite) snapshot(ctx context.Context, fn func(q querier) error) error {
+	conn, err := d.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	return transact(ctx, conn, "BEGIN DEFERRED", fn)
+}
+
+func transact(ctx context.Context, conn *sql.Conn, begin string, fn func(q querier) error) error {
 	for {
-		_, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+		_, err := conn.ExecContext(ctx, begin)
 		if err == nil {
 			break
 		}
@@ -70,8 +92,13 @@ func (d *sqlite) write(ctx context.Context, fn func(q querier) error) (err error
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	if err = fn(conn); err == nil {
-		if _, err = conn.ExecContext(ctx, "COMMIT"); err == nil {
+	err := fn(conn)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		// Not cancelled half-way: a caller must be able to tell what became of it.
+		if _, err = conn.ExecContext(context.WithoutCancel(ctx), "COMMIT"); err == nil {
 			return nil
 		}
 	}
@@ -96,12 +123,22 @@ func (*sqlite) noTable(err error) bool {
 // wipe empties the write-ahead log, which still has the pages as they were. A
 // reader in the way delays that until the next one.
 func (d *sqlite) wipe(ctx context.Context) {
+	// The write is committed: a caller that left must not keep its traces.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wipeTimeout)
+	defer cancel()
 	conn, err := d.db.Conn(ctx)
 	if err != nil {
 		return
 	}
 	defer func() { _ = conn.Close() }()
-	for _, pragma := range []string{"PRAGMA busy_timeout = 200", "PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA busy_timeout = 10000"} {
+	var patience int
+	if err := conn.QueryRowContext(ctx, "PRAGMA busy_timeout").Scan(&patience); err != nil {
+		return
+	}
+	restore := "PRAGMA busy_timeout = " + strconv.Itoa(patience)
+	for _, pragma := range []string{"PRAGMA busy_timeout = 200", "PRAGMA wal_checkpoint(TRUNCATE)", restore} {
 		_, _ = conn.ExecContext(context.WithoutCancel(ctx), pragma)
 	}
 }
+
+const wipeTimeout = 2 * time.Second

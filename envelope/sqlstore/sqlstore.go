@@ -4,6 +4,10 @@
 // changes them. All of them start with "lethe_". The store belongs in a
 // database of its own, with backups kept shorter than the application's: it
 // never takes part in a caller's transaction.
+//
+// A forgotten key's row is overwritten in SQLite's files at once (a reader in
+// the way delays that for the write-ahead log). PostgreSQL keeps deleted rows
+// until VACUUM, and in its WAL archive and replicas for longer.
 package sqlstore
 
 import (
@@ -11,13 +15,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/lethe-go/lethe/envelope"
@@ -51,17 +54,10 @@ func OpenSQLite(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	if err := create(path); err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
-	if err := f.Close(); err != nil {
-		return nil, fmt.Errorf("sqlstore: %w", err)
-	}
-	name := url.URL{Scheme: "file", Path: filepath.ToSlash(path)}
-	query := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "secure_delete(ON)"}}
-	name.RawQuery = query.Encode()
-	db, err := sql.Open("sqlite", name.String())
+	db, err := sql.Open("sqlite", sqliteName(path))
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
@@ -76,12 +72,22 @@ func OpenSQLite(ctx context.Context, path string) (*Store, error) {
 }
 
 // OpenPostgres opens a key store in PostgreSQL 13 or later; dsn is a URL or
-// key=value pairs as libpq takes them. Call Migrate before its first use. No
-// error repeats the dsn.
+// key=value pairs as libpq takes them. Call Migrate before its first use. A
+// standby is refused: of several hosts the primary is used. No error repeats
+// the dsn.
 func OpenPostgres(ctx context.Context, dsn string) (*Store, error) {
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return nil, errors.New("sqlstore: the PostgreSQL connection string does not parse; write postgres://user@host:5432/database?sslmode=verify-full")
+	}
+	asked := config.ValidateConnect
+	config.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		if asked != nil {
+			if err := asked(ctx, conn); err != nil {
+				return err
+			}
+		}
+		return pgconn.ValidateConnectTargetSessionAttrsPrimary(ctx, conn)
 	}
 	db := stdlib.OpenDB(*config)
 	db.SetMaxOpenConns(postgresConns)
@@ -95,13 +101,18 @@ func OpenPostgres(ctx context.Context, dsn string) (*Store, error) {
 }
 
 // NewSQLite uses an open database of the driver "sqlite" (modernc.org/sqlite).
-// Every write sets secure_delete and synchronous=FULL on its connection; set
-// journal_mode=WAL and a busy_timeout in the data source's name.
+// Set _pragma=busy_timeout(10000), _pragma=journal_mode(WAL) and
+// _pragma=temp_store(MEMORY) in the data source's name. Every write sets
+// secure_delete and synchronous=FULL on its connection, and fails if the
+// database is in another journal mode: some keep deleted keys in a file,
+// others cannot undo half a write. Create the file with mode 0600.
 func NewSQLite(db *sql.DB) *Store {
 	return &Store{db: db, d: &sqlite{db: db, writer: make(chan struct{}, 1)}}
 }
 
-// NewPostgres uses an open database of pgx/v5/stdlib, at its default isolation level (READ COMMITTED).
+// NewPostgres uses an open database of pgx/v5/stdlib. It must connect to the
+// primary, never to a standby, with synchronous_commit on. The default
+// isolation level does not matter.
 func NewPostgres(db *sql.DB) *Store { return &Store{db: db, d: &postgres{db: db}} }
 
 // Close closes the database if the Store opened it.
@@ -130,6 +141,8 @@ type dialect interface {
 	inInts(values []int64) (string, any)
 	// write runs fn in a transaction that commits before write returns, again if it lost a race.
 	write(ctx context.Context, fn func(q querier) error) error
+	// snapshot runs fn in a transaction that only reads and sees one moment.
+	snapshot(ctx context.Context, fn func(q querier) error) error
 	// lock serializes the transaction with others of the tree: those that share with
 	// those that do not, until its end.
 	lock(ctx context.Context, q querier, tree envelope.TreeID, shared bool) error
@@ -145,6 +158,15 @@ func (s *Store) read(ctx context.Context) error {
 		return err
 	}
 	return s.ready(ctx, s.db)
+}
+
+// readAt runs fn, which sends the given number of statements, so that all of
+// them see one moment. A single one needs no transaction, nor its round trips.
+func (s *Store) readAt(ctx context.Context, statements int, fn func(q querier) error) error {
+	if statements <= 1 {
+		return fail(ctx, fn(s.db))
+	}
+	return fail(ctx, s.d.snapshot(ctx, fn))
 }
 
 // ready returns ErrStoreEmpty until Init was called.
@@ -215,8 +237,9 @@ func (s *Store) query(ctx context.Context, q querier, scan func(row *sql.Rows) e
 const maxBatch = 512
 
 // insert adds rows of equal length, in statements of a power of two rows each,
-// so that few different ones are prepared. suffix ends each statement.
-func (s *Store) insert(ctx context.Context, q querier, into string, rows [][]any, suffix string) (affected int64, err error) {
+// so that few different ones are prepared. suffix ends each statement; each is
+// called with the text and the arguments.
+func insert(into string, rows [][]any, suffix string, each func(query string, args []any) error) error {
 	for len(rows) > 0 {
 		n := maxBatch
 		for n > len(rows) {
@@ -227,13 +250,20 @@ func (s *Store) insert(ctx context.Context, q querier, into string, rows [][]any
 		for _, row := range rows[:n] {
 			args = append(args, row...)
 		}
-		query := "INSERT INTO " + into + " VALUES " + one + strings.Repeat(", "+one, n-1) + suffix
-		more, err := s.exec(ctx, q, query, args...)
-		if err != nil {
-			return affected, err
+		if err := each("INSERT INTO "+into+" VALUES "+one+strings.Repeat(", "+one, n-1)+suffix, args); err != nil {
+			return err
 		}
-		affected += more
 		rows = rows[n:]
 	}
-	return affected, nil
+	return nil
+}
+
+// insert adds rows and counts those that were new.
+func (s *Store) insert(ctx context.Context, q querier, into string, rows [][]any, suffix string) (affected int64, err error) {
+	err = insert(into, rows, suffix, func(query string, args []any) error {
+		n, err := s.exec(ctx, q, query, args...)
+		affected += n
+		return err
+	})
+	return affected, err
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/lethe-go/lethe/envelope"
@@ -13,7 +14,7 @@ import (
 
 // advance moves meta on from prev.
 func (s *Store) advance(ctx context.Context, q querier, prev, seq uint64, head []byte) error {
-	n, err := s.exec(ctx, q, "UPDATE lethe_meta SET applied_seq = ?, ledger_head = ? WHERE applied_seq = ?", int64(seq), notNil(head), int64(prev))
+	n, err := s.exec(ctx, q, "UPDATE lethe_meta SET applied_seq = ?, ledger_head = ? WHERE applied_seq = ?", int64(seq), nullable(head), int64(prev))
 	if err == nil && n == 0 {
 		return envelope.ErrStoreConflict
 	}
@@ -39,13 +40,13 @@ func (s *Store) Init(ctx context.Context, rows envelope.InitRows) error {
 			return err
 		}
 		m := &rows.Meta
-		var head any
-		if m.LedgerHead != nil {
-			head = m.LedgerHead
-		}
-		if _, err := s.exec(ctx, q, "INSERT INTO lethe_meta (id, store_id, schema, incarnation, applied_seq, ledger_head) VALUES (1, ?, ?, ?, ?, ?)",
-			m.StoreID[:], int64(m.Schema), int64(m.Incarnation), int64(m.AppliedSeq), head); err != nil {
+		n, err := s.exec(ctx, q, "INSERT INTO lethe_meta (id, store_id, schema, incarnation, applied_seq, ledger_head) VALUES (1, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+			m.StoreID[:], int64(m.Schema), int64(m.Incarnation), int64(m.AppliedSeq), nullable(m.LedgerHead))
+		if err != nil {
 			return err
+		}
+		if n == 0 { // another Init, of another tree, was quicker
+			return envelope.ErrStoreExists
 		}
 		if _, err := s.exec(ctx, q, "INSERT INTO lethe_tree (tree, tref, active_epoch, state) VALUES (?, ?, ?, ?)",
 			int64(rows.Tree.Tree), rows.Tree.TRef, int64(rows.Tree.ActiveEpoch), int64(rows.Tree.State)); err != nil {
@@ -57,8 +58,8 @@ func (s *Store) Init(ctx context.Context, rows envelope.InitRows) error {
 		if err := s.insertPages(ctx, q, rows.Pages); err != nil {
 			return err
 		}
-		if _, err := s.insertKeys(ctx, q, rows.Keys); err != nil {
-			return err
+		if twice, err := s.insertKeys(ctx, q, rows.Keys); err != nil || len(twice) > 0 {
+			return errors.Join(err, errTwice(twice))
 		}
 		for _, p := range rows.Purposes {
 			if _, err := s.exec(ctx, q, "INSERT INTO lethe_purpose (pid, name) VALUES (?, ?)", int64(p.PID), p.Name); err != nil {
@@ -88,35 +89,35 @@ func (s *Store) insertPages(ctx context.Context, q querier, pages []envelope.Pag
 	return err
 }
 
+// errTwice reports keys of an Init that have the name of another.
+func errTwice(keys []int) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of the first keys come twice", len(keys))
+}
+
 // insertKeys adds the keys whose names are free and returns the positions of the others.
 func (s *Store) insertKeys(ctx context.Context, q querier, keys []envelope.KeyRow) (exists []int, err error) {
 	rows := make([][]any, len(keys))
 	for i := range keys {
 		rows[i] = keyArgs(&keys[i])
 	}
-	n, err := s.insert(ctx, q, "lethe_key ("+keyColumns+")", rows, " ON CONFLICT DO NOTHING")
-	if err != nil || n == int64(len(rows)) {
-		return nil, err
-	}
-	kids := make([]envelope.KeyID, len(keys))
-	for i := range keys {
-		kids[i] = keys[i].KID
-	}
-	there := map[envelope.KeyID]envelope.KeyRow{}
-	err = chunks(blobs(kids), chunkSize, func(part [][]byte) error {
-		in, arg := s.d.inBlobs(part)
-		var found []envelope.KeyRow
-		err := s.query(ctx, q, scanKeys(&found), "SELECT "+keyColumns+" FROM lethe_key WHERE kid "+in, arg)
-		for i := range found {
-			there[found[i].KID] = found[i]
-		}
-		return err
+	added := make(map[string]bool, len(keys))
+	err = insert("lethe_key ("+keyColumns+")", rows, " ON CONFLICT DO NOTHING RETURNING kid", func(query string, args []any) error {
+		return s.query(ctx, q, func(row *sql.Rows) error {
+			var kid []byte
+			err := row.Scan(&kid)
+			added[string(kid)] = true
+			return err
+		}, query, args...)
 	})
 	for i := range keys {
-		k, f := &keys[i], there[keys[i].KID]
-		if f.KID != k.KID || f.Tree != k.Tree || f.RefVer != k.RefVer || f.SRef != k.SRef || f.PID != k.PID || f.Seq != k.Seq {
+		kid := string(keys[i].KID[:])
+		if !added[kid] {
 			exists = append(exists, i)
 		}
+		delete(added, kid) // a key that is listed twice is there the second time
 	}
 	return exists, err
 }
@@ -344,8 +345,9 @@ func (s *Store) Rekey(ctx context.Context, r envelope.Rekey) error {
 		}
 		for i := range r.Keys {
 			k := &r.Keys[i]
-			if err := s.replace(ctx, q, "UPDATE lethe_key SET page = ?, page_gen = ?, suite = ?, wrapped = ?, state = ? WHERE kid = ?",
-				int64(k.Page), int64(k.PageGen), int64(k.Suite), notNil(k.Wrapped), int64(k.State), k.KID[:]); err != nil {
+			if err := s.replace(ctx, q, `UPDATE lethe_key SET page = ?, page_gen = ?, kind = ?, suite = ?, wrapped = ?, state = ?, created = ?, seal_until = ?, expires = ?
+				WHERE kid = ?`, int64(k.Page), int64(k.PageGen), int64(k.Kind), int64(k.Suite), notNil(k.Wrapped), int64(k.State),
+				k.Created, k.SealUntil, k.Expires, k.KID[:]); err != nil {
 				return err
 			}
 		}
