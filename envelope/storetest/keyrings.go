@@ -2,7 +2,7 @@ package storetest
 
 import (
 	"errors"
-	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/lethe-go/lethe/envelope"
@@ -34,7 +34,7 @@ func (w *world) ring(t *testing.T) *envelope.Keyring {
 }
 
 func subject(i int) envelope.Subject {
-	return envelope.Subject{Tenant: "acme", Kind: "customer", ID: fmt.Sprint(i)}
+	return envelope.Subject{Tenant: "acme", Kind: "customer", ID: strconv.Itoa(i)}
 }
 
 func record(i int) envelope.Record {

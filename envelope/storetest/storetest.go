@@ -690,7 +690,7 @@ func testLarge(t *testing.T, b Backend) {
 	done, err = s.Insert(t.Context(), in)
 	must(t, err)
 	equal(t, "exists", len(done.Exists), n)
-	rows, pages, err := s.Keys(t.Context(), tree, 1, append(refs, refs[:10]...))
+	rows, pages, err := s.Keys(t.Context(), tree, 1, slices.Concat(refs, refs[:10]))
 	must(t, err)
 	equal(t, "keys, pages", []int{len(rows), len(pages)}, []int{n, 1})
 	_, err = s.Forget(t.Context(), forgetting(5, 0, 1, kids...))
