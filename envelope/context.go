@@ -152,9 +152,19 @@ func appendDEKAAD(dst []byte, store StoreID, wrapSuite Suite, kid KeyID, s *Scop
 	return append(dst, rd[:]...)
 }
 
-func appendCellAAD(dst []byte, byte0 byte, suite Suite, record, field string) []byte {
+// cellByte0 is where the first byte of a cell stands in its context.
+const cellByte0 = 4 + len("lethe/1/cell")
+
+// appendCellContext appends what the contexts of a record's cells have in
+// common; cellAAD makes it the context of one.
+func appendCellContext(dst []byte, suite Suite, record string) []byte {
 	dst = appendLP(dst, "lethe/1/cell")
-	dst = append(dst, byte0, byte(suite))
-	dst = appendLP(dst, record)
-	return appendLP(dst, field)
+	dst = append(dst, 0, byte(suite))
+	return appendLP(dst, record)
+}
+
+// cellAAD completes a context in place.
+func cellAAD(context []byte, byte0 byte, field string) []byte {
+	context[cellByte0] = byte0
+	return appendLP(context, field)
 }

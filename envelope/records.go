@@ -212,13 +212,13 @@ func (k *Keyring) sealRecord(w *work, r *Record, sets []*keySet) error {
 		out = w.hdr.Append(out)
 		r.Header = slices.Clip(out)
 	}
+	w.aad = appendCellContext(w.aad[:0], suite, r.Name)
 	for i := range r.Cells {
 		c := &r.Cells[i]
 		start := len(out)
 		b0 := wire.CellByte0(c.Codec)
-		w.aad = appendCellAAD(w.aad[:0], b0, suite, r.Name, c.Field)
 		out = append(out, b0)
-		out = suite.seal(w.aeads[c.Scope], out, c.Plain, w.aad)
+		out = suite.seal(w.aeads[c.Scope], out, c.Plain, cellAAD(w.aad, b0, c.Field))
 		c.Sealed, c.Err = out[start:len(out):len(out)], nil
 	}
 	return nil
@@ -496,21 +496,21 @@ func (k *Keyring) openRecord(w *work, r *Record, sets []*keySet) {
 		}
 	}
 	out := make([]byte, 0, total)
+	suite := Suite(w.hdr.CellSuite)
+	w.aad = appendCellContext(w.aad[:0], suite, r.Name)
 	for i := range r.Cells {
 		c := &r.Cells[i]
 		c.Plain, c.Err = nil, r.Scopes[c.Scope].Err
 		if c.Err != nil {
 			continue
 		}
-		suite := Suite(w.hdr.CellSuite)
 		b0, body, err := wire.ParseCell(c.Sealed, w.hdr.CellSuite)
 		if err != nil {
 			c.Err = ErrDecrypt
 			continue
 		}
-		w.aad = appendCellAAD(w.aad[:0], b0, suite, r.Name, c.Field)
 		start := len(out)
-		opened, err := suite.open(w.aeads[c.Scope], out, body, w.aad)
+		opened, err := suite.open(w.aeads[c.Scope], out, body, cellAAD(w.aad, b0, c.Field))
 		if err != nil {
 			c.Err = ErrDecrypt
 			continue

@@ -99,9 +99,18 @@ func errTwice(keys []int) error {
 
 // insertKeys adds the keys whose names are free and returns the positions of the others.
 func (s *Store) insertKeys(ctx context.Context, q querier, keys []envelope.KeyRow) (exists []int, err error) {
-	rows := make([][]any, len(keys))
+	// In the order of their names, so that two transactions that add the same
+	// keys never wait for each other in a circle.
+	order := make([]*envelope.KeyRow, len(keys))
 	for i := range keys {
-		rows[i] = keyArgs(&keys[i])
+		order[i] = &keys[i]
+	}
+	slices.SortStableFunc(order, func(a, b *envelope.KeyRow) int {
+		return cmp.Or(cmp.Compare(a.RefVer, b.RefVer), bytes.Compare(a.SRef[:], b.SRef[:]), cmp.Compare(a.PID, b.PID), cmp.Compare(a.Seq, b.Seq))
+	})
+	rows := make([][]any, len(order))
+	for i, k := range order {
+		rows[i] = keyArgs(k)
 	}
 	added := make(map[string]bool, len(keys))
 	err = insert("lethe_key ("+keyColumns+")", rows, " ON CONFLICT DO NOTHING RETURNING kid", func(query string, args []any) error {
