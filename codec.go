@@ -135,7 +135,7 @@ func encodeReflect(v reflect.Value) (codec uint8, out []byte, err error) {
 		}
 		return codec, []byte{0}, nil
 	case codecTime:
-		t, _ := reflect.TypeAssert[time.Time](v)
+		t, _ := reflect.TypeAssert[time.Time](v.Convert(timeType))
 		return codec, appendTime(nil, t), nil
 	case codecBinary:
 		m, _ := reflect.TypeAssert[encoding.BinaryMarshaler](v.Addr())

@@ -74,8 +74,8 @@ func (in *Input[T]) UnmarshalText(text []byte) error {
 }
 
 func decodeText(v reflect.Value, text []byte) bool {
-	u, takesText := v.Addr().Interface().(encoding.TextUnmarshaler)
-	_, takesJSON := v.Addr().Interface().(json.Unmarshaler)
+	u, takesText := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr())
+	_, takesJSON := reflect.TypeAssert[json.Unmarshaler](v.Addr())
 	isString := v.Kind() == reflect.String
 	switch {
 	case takesText:

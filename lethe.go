@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 
 	"github.com/lethe-go/lethe/envelope"
@@ -24,6 +25,10 @@ type Sealer[T any] struct {
 	opts   Options
 	tenant string
 }
+
+// Format writes "[sealer]", for every verb: fmt follows pointers for verbs that
+// do not fit them, and would print the Keyring.
+func (s *Sealer[T]) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[sealer]") }
 
 // For checks every tag of T and returns its Sealer. The error lists all mistakes at once.
 func For[T any](ring *envelope.Keyring, opts ...Options) (*Sealer[T], error) {

@@ -307,6 +307,7 @@ func (p *planner) roleField(t reflect.Type, at path, tag, label string) {
 	for i := range p.subjects {
 		if p.subjects[i].group == r.group {
 			p.failf(label, "group %q has the subject %s already; give one of them group=NAME", r.group, p.subjects[i].label)
+			return
 		}
 	}
 	p.subjects = append(p.subjects, role)

@@ -43,14 +43,6 @@ func sealedCell(t testing.TB, s *lethe.Sealer[cellRow], value string) cellRow {
 	return row
 }
 
-// binary returns the bytes any of our types stores.
-func binary(t testing.TB, v interface{ MarshalBinary() ([]byte, error) }) []byte {
-	t.Helper()
-	b, err := v.MarshalBinary()
-	require.NoError(t, err)
-	return b
-}
-
 func TestTypesDoNotCompareWithEquals(t *testing.T) {
 	t.Parallel()
 	for _, typ := range []reflect.Type{
@@ -183,7 +175,7 @@ func TestStatusesAfterOpen(t *testing.T) {
 	require.Equal(t, lethe.StatusDenied, closed.V.Status())
 	require.Equal(t, "[denied]", closed.V.Masked())
 
-	damaged := binary(t, sealed)
+	damaged := binaryOf(t, sealed)
 	damaged[len(damaged)-1] ^= 1
 	broken := cellRow{Keys: row.Keys, ID: row.ID}
 	require.NoError(t, broken.V.Scan(damaged))
@@ -203,10 +195,10 @@ func TestStatusesAfterOpen(t *testing.T) {
 	require.Equal(t, "[forgotten]", gone.V.Masked())
 
 	for _, v := range []lethe.Secret[string]{sealed, denied, closed.V, row.V, gone.V} {
-		require.Equal(t, binary(t, sealed), binary(t, v), "every status keeps the ciphertext for the next save")
+		require.Equal(t, binaryOf(t, sealed), binaryOf(t, v), "every status keeps the ciphertext for the next save")
 		require.True(t, v.Equal(sealed))
 	}
-	require.Equal(t, damaged, binary(t, broken.V))
+	require.Equal(t, damaged, binaryOf(t, broken.V))
 	require.False(t, broken.V.Equal(sealed))
 }
 
@@ -228,9 +220,10 @@ func TestEqual(t *testing.T) {
 	require.False(t, sealed.Equal(lethe.Secret[string]{}))
 	require.False(t, lethe.Secret[string]{}.Equal(sealed))
 	require.False(t, a.V.Equal(lethe.Null[string]()))
-	require.True(t, lethe.Of(failsWith{}).Status() == lethe.StatusPlain)
+	require.Equal(t, lethe.StatusPlain, lethe.Of(failsWith{}).Status())
 	require.False(t, lethe.Of(failsWith{}).Equal(lethe.Of(failsWith{})), "values that cannot be encoded cannot be compared")
-	require.True(t, a.Keys.Equal(a.Keys))
+	keys := a.Keys
+	require.True(t, a.Keys.Equal(keys))
 	require.False(t, a.Keys.Equal(b.Keys))
 	require.True(t, a.X.Equal(b.X), "equal values have equal indexes")
 }
@@ -256,7 +249,7 @@ func TestACopyOfAPlainSecretStaysPlain(t *testing.T) {
 	require.Equal(t, "copied", reveal(t, row.V))
 	require.False(t, opened.X.Equal(row.X))
 
-	require.NoError(t, before.V.Scan(binary(t, sealed.V)))
+	require.NoError(t, before.V.Scan(binaryOf(t, sealed.V)))
 	require.Equal(t, lethe.StatusPlain, input.Status(), "Scan installs a state of its own")
 }
 
@@ -404,7 +397,7 @@ func TestEveryFormRoundTrips(t *testing.T) {
 			var v lethe.Secret[string]
 			require.NoError(t, f.in(&v, f.out(t, row.V)))
 			require.Equal(t, lethe.StatusSealed, v.Status())
-			require.Equal(t, binary(t, row.V), binary(t, v))
+			require.Equal(t, binaryOf(t, row.V), binaryOf(t, v))
 			var k lethe.Keys
 			require.NoError(t, f.in(&k, f.out(t, row.Keys)))
 			require.Equal(t, row.Keys.Bytes(), k.Bytes())
@@ -454,7 +447,7 @@ func TestXMLRoundTrip(t *testing.T) {
 func TestCodecsRefusePlaintext(t *testing.T) {
 	t.Parallel()
 	row := sealedCell(t, cellRows(t), "")
-	cell := binary(t, row.V)
+	cell := binaryOf(t, row.V)
 	texts := []string{
 		"plain", "ada@example.com", strings.Repeat("a", 200), "42", "2024-01-02", "true", " ", "\x00",
 		strings.Repeat("\xff", 64),
@@ -514,8 +507,8 @@ func TestBase64IsStrict(t *testing.T) {
 	// 30 bytes of ciphertext have no padding, 29 need it and have spare bits.
 	s := cellRows(t)
 	whole, spare := sealedCell(t, s, "a"), sealedCell(t, s, "")
-	require.Len(t, binary(t, whole.V), 30)
-	require.Len(t, binary(t, spare.V), 29)
+	require.Len(t, binaryOf(t, whole.V), 30)
+	require.Len(t, binaryOf(t, spare.V), 29)
 	good, err := whole.V.MarshalText()
 	require.NoError(t, err)
 	short, err := spare.V.MarshalText()
@@ -536,7 +529,7 @@ func TestBase64IsStrict(t *testing.T) {
 		"the / of base64":    "E" + "/" + string(good[2:]),
 		"a quote":            `"` + string(good) + `"`,
 		"a missing letter":   string(good[:len(good)-3]),
-		"hex of half a byte": `\x` + hex.EncodeToString(binary(t, whole.V)) + "0",
+		"hex of half a byte": `\x` + hex.EncodeToString(binaryOf(t, whole.V)) + "0",
 	} {
 		require.ErrorIs(t, v.Scan(bad), lethe.ErrNotSealed, name)
 		require.ErrorIs(t, v.Scan([]byte(bad)), lethe.ErrNotSealed, name)
