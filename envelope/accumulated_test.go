@@ -104,7 +104,7 @@ func records(t testing.TB, src caseSource, a, b hash.Hash, i int) {
 		if !bound {
 			bindTo = ""
 		}
-		aad := appendDEKAAD(nil, StoreID(store), Suite(key.suite), KeyID(key.kid), &s, record, bound, bindTo, &rd)
+		aad := appendDEKAAD(nil, StoreID(store), Suite(key.suite), KeyID(key.kid), &s.Subject, appendScopeNames(nil, record, s.Group, s.Purpose), bound, bindTo, &rd)
 		put(a, aad)
 		put(b, refDEKContext(store, key.suite, key.kid, n, bound, rh.digest()))
 		aead, err := Suite(key.suite).aead(key.key)

@@ -51,11 +51,10 @@ func (k *Keyring) acquire(ctx context.Context, refs []keyRef, sets []*keySet, mi
 
 // usable reports whether a cached set answers the question.
 func (k *Keyring) usable(s *keySet, mint bool) bool {
-	if s == nil || !mint || s.forgotten || s.index != nil {
+	if s == nil || !mint || s.forgotten || s.index() != nil {
 		return s != nil
 	}
-	key := s.newest()
-	return !key.spent.Load() && (key.sealUntil == 0 || time.Now().Unix() < key.sealUntil)
+	return !s.spent.Load() && (s.newest.sealUntil == 0 || time.Now().Unix() < s.newest.sealUntil)
 }
 
 func (k *Keyring) acquireMissing(ctx context.Context, refs []keyRef, sets []*keySet, mint bool) error {
@@ -221,7 +220,7 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		set.expires = expires
 		out[ref] = set
 		if mint && !k.usable(set, true) {
-			mints = append(mints, mintReq{i: i, ref: ref, sref: srefs[i], kind: kind, seq: set.newest().seq + 1})
+			mints = append(mints, mintReq{i: i, ref: ref, sref: srefs[i], kind: kind, seq: set.newest.seq + 1})
 		}
 	}
 	if mint && len(mints) > 0 {
@@ -248,7 +247,7 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		}
 	}
 	for ref, set := range out {
-		if !k.cache.put(ref, set, func() bool { return k.led.anyDead(set.keys) }) {
+		if !k.cache.put(ref, set, func() bool { return k.led.anyDead(set) }) {
 			return nil, true, nil // a forget came between the read and now
 		}
 	}
@@ -277,34 +276,10 @@ func (k *Keyring) buildSet(rows []KeyRow, kind KeyKind, pages map[PageID]*pageKe
 			return nil, err
 		}
 	}
-	if len(set.keys) == 0 {
+	if !set.has() {
 		return nil, nil
 	}
-	slices.SortFunc(set.index, func(a, b IndexKey) int { return int(b.Version) - int(a.Version) })
 	return set, nil
-}
-
-func (s *keySet) add(row *KeyRow, secret []byte) error {
-	key := &s.first
-	if len(s.keys) > 0 {
-		key = new(subjectKey)
-	} else {
-		s.keys = s.array[:0]
-	}
-	key.kid, key.seq, key.suite, key.sealUntil = row.KID, row.Seq, row.Suite, row.SealUntil
-	if row.Kind == KindIndex {
-		if row.Seq > maxIndexVersion {
-			return fmt.Errorf("%w: index key version %d is too high", ErrDecrypt, row.Seq)
-		}
-		s.index = append(s.index, IndexKey{Version: uint16(row.Seq), mac: newMACKey(secret)})
-	} else {
-		var err error
-		if key.aead, err = row.Suite.aead(secret); err != nil {
-			return err
-		}
-	}
-	s.keys = append(s.keys, key)
-	return nil
 }
 
 func tombed(tombs []Tomb, sref SRef, pid PID) bool {

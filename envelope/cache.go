@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"crypto/cipher"
+	"fmt"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -15,34 +16,89 @@ type keyRef struct{ tenant, kind, id, purpose string }
 type subjectKey struct {
 	kid       KeyID
 	seq       uint32
-	suite     Suite
 	sealUntil int64 // Unix seconds; 0: no limit
 	aead      cipher.AEAD
-	spent     atomic.Bool // sealed enough: the next Seal makes a new version
+	suite     Suite
 }
 
-// keySet is what is known about one keyRef. It is immutable but for used and, under
-// the lock of its shard of the cache, ref and next.
+// keySet is what is known about one keyRef. It is immutable but for spent, used
+// and, under the lock of its shard of the cache, ref, next and at. A hit is mostly
+// waiting for memory, so what a hit reads lies together and the rest elsewhere.
 type keySet struct {
-	keys      []*subjectKey // ascending seq; the last seals
-	index     IndexKeys     // of an index key, instead of keys
-	forgotten bool          // an active tomb forbids the subject or purpose
-	expires   int64
-	used      atomic.Bool
-	first     subjectKey // most sets have one key: kept close, since a hit is mostly waiting for memory
-	array     [1]*subjectKey
 	ref       keyRef  // in the cache: whose
 	next      *keySet // in the cache: another with the same hash
+	expires   int64
+	newest    subjectKey // seals; there is none if its kid is zero
+	more      *moreKeys
+	at        int32       // in the cache: place in the shard's ring
+	spent     atomic.Bool // newest sealed enough: the next Seal makes a new version
+	used      atomic.Bool
+	forgotten bool // an active tomb forbids the subject or purpose
 }
 
-func (s *keySet) newest() *subjectKey { return s.keys[len(s.keys)-1] }
+// moreKeys are the parts of a keySet that most do not have.
+type moreKeys struct {
+	older []subjectKey // ascending seq
+	index IndexKeys    // of an index key, newest first
+}
+
+func (s *keySet) has() bool { return s.newest.kid != KeyID{} }
+
+func (s *keySet) index() IndexKeys {
+	if s.more == nil {
+		return nil
+	}
+	return s.more.index
+}
 
 func (s *keySet) byKID(kid KeyID) *subjectKey {
-	for _, v := range slices.Backward(s.keys) {
-		if v.kid == kid {
-			return v
+	if s.newest.kid == kid && s.has() {
+		return &s.newest
+	}
+	if s.more != nil {
+		for i := range s.more.older {
+			if s.more.older[i].kid == kid {
+				return &s.more.older[i]
+			}
 		}
 	}
+	return nil
+}
+
+// extended returns a set with the versions of s, to which others can be added.
+func (s *keySet) extended(expires int64) *keySet {
+	out := &keySet{expires: expires}
+	if s == nil {
+		return out
+	}
+	out.newest = s.newest
+	if s.more != nil {
+		out.more = &moreKeys{older: slices.Clone(s.more.older), index: slices.Clone(s.more.index)}
+	}
+	return out
+}
+
+// add adds a newer version.
+func (s *keySet) add(row *KeyRow, secret []byte) error {
+	key := subjectKey{kid: row.KID, seq: row.Seq, suite: row.Suite, sealUntil: row.SealUntil}
+	if s.more == nil && (s.has() || row.Kind == KindIndex) {
+		s.more = &moreKeys{}
+	}
+	if row.Kind == KindIndex {
+		if row.Seq > maxIndexVersion {
+			return fmt.Errorf("%w: index key version %d is too high", ErrDecrypt, row.Seq)
+		}
+		s.more.index = slices.Insert(s.more.index, 0, IndexKey{Version: uint16(row.Seq), mac: newMACKey(secret)})
+	} else {
+		var err error
+		if key.aead, err = row.Suite.aead(secret); err != nil {
+			return err
+		}
+	}
+	if s.has() {
+		s.more.older = append(s.more.older, s.newest)
+	}
+	s.newest = key
 	return nil
 }
 
@@ -57,8 +113,7 @@ type keyCache struct {
 type cacheShard struct {
 	mu   sync.RWMutex
 	m    map[uint64]*keySet // by hash; chained where hashes collide
-	n    int                // entries
-	ring []keyRef           // eviction order; may name entries already gone
+	ring []*keySet          // all entries, in eviction order
 	hand int
 	max  int
 }
@@ -118,66 +173,71 @@ func (c *keyCache) put(ref keyRef, set *keySet, reject func() bool) bool {
 	if reject() {
 		return false
 	}
-	if !s.remove(h, &ref) {
-		for s.n >= s.max || len(s.ring) > 2*s.max {
+	if old := s.find(h, &ref); old != nil {
+		s.unlink(h, old)
+		set.at = old.at
+		s.ring[set.at] = set
+	} else {
+		for len(s.ring) >= s.max {
 			s.evict(c)
 		}
-		s.ring = append(s.ring, ref)
+		set.at = int32(len(s.ring))
+		s.ring = append(s.ring, set)
 	}
 	set.ref, set.next = ref, s.m[h]
 	s.m[h] = set
-	s.n++
 	return true
 }
 
-// remove takes the entry of ref out. The caller holds the lock.
-func (s *cacheShard) remove(hash uint64, ref *keyRef) bool {
+// unlink takes an entry out of the map. The caller holds the lock.
+func (s *cacheShard) unlink(hash uint64, set *keySet) {
 	before := s.m[hash]
-	if before == nil {
-		return false
-	}
-	if before.ref == *ref {
-		if before.next == nil {
-			delete(s.m, hash)
-		} else {
-			s.m[hash] = before.next
+	switch {
+	case before != set:
+		for before.next != set {
+			before = before.next
 		}
-		s.n--
-		return true
+		before.next = set.next
+	case set.next == nil:
+		delete(s.m, hash)
+	default:
+		s.m[hash] = set.next
 	}
-	for set := before.next; set != nil; before, set = set, set.next {
-		if set.ref == *ref {
-			before.next = set.next
-			s.n--
-			return true
-		}
-	}
-	return false
 }
 
-func (s *cacheShard) evict(c *keyCache) {
-	if s.hand >= len(s.ring) {
-		s.hand = 0
-	}
-	ref := s.ring[s.hand]
-	h := c.hash(&ref)
-	if set := s.find(h, &ref); set != nil && set.used.Swap(false) {
-		s.hand++
-		return
-	}
-	s.remove(h, &ref)
+// remove takes an entry out. The caller holds the lock.
+func (s *cacheShard) remove(hash uint64, set *keySet) {
+	s.unlink(hash, set)
 	last := len(s.ring) - 1
-	s.ring[s.hand] = s.ring[last]
-	s.ring[last] = keyRef{}
+	moved := s.ring[last]
+	s.ring[set.at], moved.at = moved, set.at
+	s.ring[last] = nil
 	s.ring = s.ring[:last]
+}
+
+// evict removes the next entry that was not used since the hand last passed it.
+func (s *cacheShard) evict(c *keyCache) {
+	for {
+		if s.hand >= len(s.ring) {
+			s.hand = 0
+		}
+		set := s.ring[s.hand]
+		if !set.used.Swap(false) {
+			s.remove(c.hash(&set.ref), set)
+			return
+		}
+		s.hand++
+	}
 }
 
 func (c *keyCache) del(ref keyRef) {
 	h := c.hash(&ref)
 	s := c.shard(h)
 	s.mu.Lock()
-	s.remove(h, &ref)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	if set := s.find(h, &ref); set != nil {
+		s.remove(h, set)
+	}
 }
 
 func (c *keyCache) purge() {
@@ -185,7 +245,7 @@ func (c *keyCache) purge() {
 		s := &c.shards[i]
 		s.mu.Lock()
 		clear(s.m)
-		s.ring, s.hand, s.n = nil, 0, 0
+		s.ring, s.hand = nil, 0
 		s.mu.Unlock()
 	}
 }

@@ -3,7 +3,6 @@ package envelope
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"sync"
 
 	"github.com/lethe-go/lethe/envelope/internal/wire"
 )
@@ -91,37 +90,6 @@ func recordDigest(h *wire.Header) [32]byte {
 // scopeTag numbers a scope by its names, so that reordering the fields of a
 // struct changes nothing: SHA-256(lp "lethe/1/scope" | lp group | lp purpose)[:2].
 func scopeTag(group, purpose string) uint16 {
-	if group == "" && purpose == "" {
-		return defaultScopeTag
-	}
-	name := scopeName{group, purpose}
-	scopeTags.RLock()
-	tag, ok := scopeTags.m[name]
-	scopeTags.RUnlock()
-	if ok {
-		return tag
-	}
-	tag = computeScopeTag(group, purpose)
-	scopeTags.Lock()
-	defer scopeTags.Unlock()
-	if len(scopeTags.m) >= 1024 { // programs declare few
-		clear(scopeTags.m)
-	}
-	scopeTags.m[name] = tag
-	return tag
-}
-
-type scopeName struct{ group, purpose string }
-
-// scopeTags remembers what computeScopeTag said.
-var scopeTags = struct {
-	sync.RWMutex
-	m map[scopeName]uint16
-}{m: make(map[scopeName]uint16)}
-
-var defaultScopeTag = computeScopeTag("", "")
-
-func computeScopeTag(group, purpose string) uint16 {
 	var buf [128]byte
 	b := appendLP(buf[:0], "lethe/1/scope")
 	b = appendLP(b, group)
@@ -130,18 +98,22 @@ func computeScopeTag(group, purpose string) uint16 {
 	return binary.BigEndian.Uint16(sum[:])
 }
 
-// appendDEKAAD is the context of a wrapped data key. rowid is empty when bound is false.
-func appendDEKAAD(dst []byte, store StoreID, wrapSuite Suite, kid KeyID, s *Scope, record string, bound bool, rowID string, rd *[32]byte) []byte {
+// appendScopeNames appends the part of a data key's context that names its scope.
+func appendScopeNames(dst []byte, record, group, purpose string) []byte {
+	return appendLP(appendLP(appendLP(dst, record), group), purpose)
+}
+
+// appendDEKAAD is the context of a wrapped data key; names is from
+// appendScopeNames. rowid is empty when bound is false.
+func appendDEKAAD(dst []byte, store StoreID, wrapSuite Suite, kid KeyID, subject *Subject, names []byte, bound bool, rowID string, rd *[32]byte) []byte {
 	dst = appendLP(dst, "lethe/1/dek")
 	dst = append(dst, store[:]...)
 	dst = append(dst, byte(wrapSuite))
 	dst = append(dst, kid[:]...)
-	dst = appendLP(dst, s.Subject.Tenant)
-	dst = appendLP(dst, s.Subject.Kind)
-	dst = appendLP(dst, s.Subject.ID)
-	dst = appendLP(dst, record)
-	dst = appendLP(dst, s.Group)
-	dst = appendLP(dst, s.Purpose)
+	dst = appendLP(dst, subject.Tenant)
+	dst = appendLP(dst, subject.Kind)
+	dst = appendLP(dst, subject.ID)
+	dst = append(dst, names...)
 	if bound {
 		dst = append(dst, 1)
 		dst = appendLP(dst, rowID)
@@ -152,19 +124,12 @@ func appendDEKAAD(dst []byte, store StoreID, wrapSuite Suite, kid KeyID, s *Scop
 	return append(dst, rd[:]...)
 }
 
-// cellByte0 is where the first byte of a cell stands in its context.
+// cellByte0 is where the first byte of a cell stands in its context; the suite follows.
 const cellByte0 = 4 + len("lethe/1/cell")
 
-// appendCellContext appends what the contexts of a record's cells have in
-// common; cellAAD makes it the context of one.
-func appendCellContext(dst []byte, suite Suite, record string) []byte {
+// appendCellContext appends the context of a cell, with zeros for its first byte and suite.
+func appendCellContext(dst []byte, record, field string) []byte {
 	dst = appendLP(dst, "lethe/1/cell")
-	dst = append(dst, 0, byte(suite))
-	return appendLP(dst, record)
-}
-
-// cellAAD completes a context in place.
-func cellAAD(context []byte, byte0 byte, field string) []byte {
-	context[cellByte0] = byte0
-	return appendLP(context, field)
+	dst = append(dst, 0, 0)
+	return appendLP(appendLP(dst, record), field)
 }

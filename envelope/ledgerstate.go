@@ -43,11 +43,17 @@ func (l *ledgerState) isDead(kid KeyID) bool {
 	return dead
 }
 
-func (l *ledgerState) anyDead(keys []*subjectKey) bool {
+func (l *ledgerState) anyDead(set *keySet) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	for _, key := range keys {
-		if _, dead := l.dead[key.kid]; dead {
+	if _, dead := l.dead[set.newest.kid]; dead {
+		return true
+	}
+	if set.more == nil {
+		return false
+	}
+	for i := range set.more.older {
+		if _, dead := l.dead[set.more.older[i].kid]; dead {
 			return true
 		}
 	}

@@ -81,7 +81,7 @@ func (k *Keyring) IndexKeys(ctx context.Context, tenant, record, field string, m
 	if one[0] == nil || one[0].forgotten {
 		return nil, nil
 	}
-	return one[0].index, nil
+	return one[0].index(), nil
 }
 
 // Append appends the index value of an already normalised plaintext: the key's

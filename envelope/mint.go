@@ -156,19 +156,9 @@ func (k *Keyring) mint(ctx context.Context, mints []mintReq, sets map[keyRef]*ke
 		if left[i] {
 			continue
 		}
-		old := sets[mints[i].ref]
-		set := &keySet{expires: expires}
-		if old != nil {
-			set.keys = append(set.keys, old.keys...)
-			set.index = append(set.index, old.index...)
-		}
+		set := sets[mints[i].ref].extended(expires)
 		if err := set.add(&in.Keys[i], secrets[i]); err != nil {
 			return nil, false, err
-		}
-		if n := len(set.index); n > 1 { // newest first
-			last := set.index[n-1]
-			copy(set.index[1:], set.index[:n-1])
-			set.index[0] = last
 		}
 		sets[mints[i].ref] = set
 	}

@@ -1,7 +1,6 @@
 package envelope
 
 import (
-	"cmp"
 	"context"
 	"crypto/cipher"
 	"crypto/rand"
@@ -22,6 +21,9 @@ var ErrScopes = errors.New("lethe: the record has data keys for groups or purpos
 // work is the scratch memory of one call, reused so that a warm seal or open
 // allocates little more than its result.
 type work struct {
+	kept   [keptShapes]*shape
+	oldest int
+	shapes []*shape // per record
 	refs   []keyRef
 	sets   []*keySet
 	hdr    wire.Header
@@ -29,9 +31,7 @@ type work struct {
 	aad    []byte
 	deks   [MaxScopes][keySize]byte
 	aeads  [MaxScopes]cipher.AEAD
-	scopes int            // the most scopes any record of the call has: deks and aeads beyond are unused
-	order  [MaxScopes]int // positions in Record.Scopes, by ascending tag
-	tags   [MaxScopes]uint16
+	scopes int // the most scopes any record of the call has: deks and aeads beyond are unused
 	wraps  []byte
 }
 
@@ -44,78 +44,43 @@ func (w *work) release() {
 	}
 	clear(w.refs)
 	clear(w.sets)
+	clear(w.shapes)
 	clear(w.hdr.Scopes)
 	w.whose, w.scopes = nil, 0
-	w.refs, w.sets, w.hdr.Scopes, w.wraps = w.refs[:0], w.sets[:0], w.hdr.Scopes[:0], w.wraps[:0]
+	w.shapes, w.refs, w.sets, w.hdr.Scopes, w.wraps = w.shapes[:0], w.refs[:0], w.sets[:0], w.hdr.Scopes[:0], w.wraps[:0]
 	workPool.Put(w)
 }
 
-// check validates what a program declared.
-func (w *work) check(r *Record) error {
-	if r.Name == "" || len(r.Scopes) == 0 || len(r.Scopes) > MaxScopes {
-		return fmt.Errorf("envelope: a record needs a name and 1 to %d scopes, %q has %d", MaxScopes, r.Name, len(r.Scopes))
-	}
-	if err := validName("record name", r.Name); err != nil {
-		return err
-	}
-	if r.Bound {
-		if r.RowID == "" {
-			return fmt.Errorf("%w: the row id is empty: set it before the record is sealed (an id the database draws comes too late)", ErrNoSubject)
-		}
-		if err := validName("row id", r.RowID); err != nil {
+// check validates what a program declared, and finds the shapes of its records.
+func (w *work) check(recs []Record) error {
+	for i := range recs {
+		r := &recs[i]
+		s, err := w.shapeOf(r)
+		if err != nil {
 			return err
 		}
-	}
-	n := len(r.Scopes)
-	for i := range r.Scopes {
-		if err := validName("group", r.Scopes[i].Group); err != nil {
-			return err
-		}
-		if err := validName("purpose", r.Scopes[i].Purpose); err != nil {
-			return err
-		}
-	}
-	w.arrange(r)
-	if n > 1 {
-		for i := 1; i < n; i++ {
-			if w.tags[w.order[i]] == w.tags[w.order[i-1]] {
-				a, b := r.Scopes[w.order[i-1]], r.Scopes[w.order[i]]
-				return fmt.Errorf("envelope: scopes (%q, %q) and (%q, %q) of record %q have the same tag: rename one", a.Group, a.Purpose, b.Group, b.Purpose, r.Name)
+		w.shapes = append(w.shapes, s)
+		w.scopes = max(w.scopes, len(r.Scopes))
+		if r.Bound {
+			if r.RowID == "" {
+				return fmt.Errorf("%w: the row id is empty: set it before the record is sealed (an id the database draws comes too late)", ErrNoSubject)
 			}
-		}
-	}
-	for i := range r.Cells {
-		c := &r.Cells[i]
-		if c.Scope < 0 || c.Scope >= n || c.Field == "" || c.Codec > 15 {
-			return fmt.Errorf("envelope: cell %d of record %q: bad scope, field name or codec", i, r.Name)
-		}
-		if err := validName("field name", c.Field); err != nil {
-			return err
+			if err := validName("row id", r.RowID); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// arrange orders the scopes of a checked record by tag.
-func (w *work) arrange(r *Record) {
-	n := len(r.Scopes)
-	w.scopes = max(w.scopes, n)
-	for i := range r.Scopes {
-		w.order[i], w.tags[i] = i, scopeTag(r.Scopes[i].Group, r.Scopes[i].Purpose)
-	}
-	if n > 1 {
-		slices.SortFunc(w.order[:n], func(a, b int) int { return cmp.Compare(w.tags[a], w.tags[b]) })
-	}
-}
-
 // prepare resolves the keys of the wanted scopes, in the order of the scopes of
 // all records; the others get nil. A subject that breaks the rules fails the
 // call, or gets nil if skip.
-func (k *Keyring) prepare(ctx context.Context, w *work, recs []Record, mint, skip bool, want func(r *Record, scope int) bool) error {
+func (k *Keyring) prepare(ctx context.Context, w *work, recs []Record, mint, skip bool, want func(s *shape, r *Record, scope int) bool) error {
 	for i := range recs {
 		for j := range recs[i].Scopes {
 			s := &recs[i].Scopes[j]
-			if !want(&recs[i], j) {
+			if !want(w.shapes[i], &recs[i], j) {
 				w.refs = append(w.refs, keyRef{})
 				continue
 			}
@@ -133,15 +98,6 @@ func (k *Keyring) prepare(ctx context.Context, w *work, recs []Record, mint, ski
 	return k.acquire(ctx, w.refs, w.sets, mint)
 }
 
-func hasCells(r *Record, scope int) bool {
-	for i := range r.Cells {
-		if r.Cells[i].Scope == scope {
-			return true
-		}
-	}
-	return false
-}
-
 // SealRecords seals every cell of every record: Cells[i].Plain becomes
 // Cells[i].Sealed, of Plain plus 29 bytes (suite 1).
 //
@@ -155,18 +111,22 @@ func hasCells(r *Record, scope int) bool {
 func (k *Keyring) SealRecords(ctx context.Context, recs []Record) error {
 	w, _ := workPool.Get().(*work)
 	defer w.release()
+	if err := w.check(recs); err != nil {
+		return err
+	}
 	for i := range recs {
-		if err := w.check(&recs[i]); err != nil {
-			return err
-		}
 		for j := range recs[i].Cells {
-			if n := len(recs[i].Cells[j].Plain); n > MaxCell {
-				return fmt.Errorf("envelope: field %q of record %d is %d bytes, at most %d are allowed", recs[i].Cells[j].Field, i, n, MaxCell)
+			c := &recs[i].Cells[j]
+			if n := len(c.Plain); n > MaxCell {
+				return fmt.Errorf("envelope: field %q of record %d is %d bytes, at most %d are allowed", c.Field, i, n, MaxCell)
+			}
+			if c.Codec > 15 {
+				return fmt.Errorf("envelope: field %q of record %d has codec %d, 0 to 15 are allowed", c.Field, i, c.Codec)
 			}
 		}
 	}
-	want := func(r *Record, scope int) bool {
-		return len(r.Header) == 0 || hasCells(r, scope) || r.Scopes[scope].Subject.ID != ""
+	want := func(s *shape, r *Record, scope int) bool {
+		return len(r.Header) == 0 || s.uses(scope) || r.Scopes[scope].Subject.ID != ""
 	}
 	if err := k.prepare(ctx, w, recs, true, false, want); err != nil {
 		return err
@@ -179,23 +139,22 @@ func (k *Keyring) SealRecords(ctx context.Context, recs []Record) error {
 		r := &recs[i]
 		sets := w.sets[at : at+len(r.Scopes)]
 		at += len(r.Scopes)
-		if err := k.sealRecord(w, r, sets); err != nil {
+		if err := k.sealRecord(w, w.shapes[i], r, sets); err != nil {
 			return fmt.Errorf("record %d (%s): %w", i, r.Name, err)
 		}
 	}
 	return nil
 }
 
-func (k *Keyring) sealRecord(w *work, r *Record, sets []*keySet) error {
-	w.arrange(r)
+func (k *Keyring) sealRecord(w *work, sh *shape, r *Record, sets []*keySet) error {
 	changed := true
 	if len(r.Header) == 0 {
-		if err := k.mintDEKs(w, r, sets); err != nil {
+		if err := k.mintDEKs(w, sh, r, sets); err != nil {
 			return err
 		}
 	} else {
 		var err error
-		if changed, err = k.reuseDEKs(w, r, sets); err != nil {
+		if changed, err = k.reuseDEKs(w, sh, r, sets); err != nil {
 			return err
 		}
 	}
@@ -212,54 +171,53 @@ func (k *Keyring) sealRecord(w *work, r *Record, sets []*keySet) error {
 		out = w.hdr.Append(out)
 		r.Header = slices.Clip(out)
 	}
-	w.aad = appendCellContext(w.aad[:0], suite, r.Name)
 	for i := range r.Cells {
 		c := &r.Cells[i]
 		start := len(out)
 		b0 := wire.CellByte0(c.Codec)
 		out = append(out, b0)
-		out = suite.seal(w.aeads[c.Scope], out, c.Plain, cellAAD(w.aad, b0, c.Field))
+		out = suite.seal(w.aeads[c.Scope], out, c.Plain, sh.cells[i].at(b0, suite))
 		c.Sealed, c.Err = out[start:len(out):len(out)], nil
 	}
 	return nil
 }
 
 // mintDEKs draws a data key per scope and wraps each: w.hdr and w.aeads.
-func (k *Keyring) mintDEKs(w *work, r *Record, sets []*keySet) error {
+func (k *Keyring) mintDEKs(w *work, sh *shape, r *Record, sets []*keySet) error {
 	n := len(r.Scopes)
 	w.hdr.CellSuite, w.hdr.Flags = byte(k.opts.Suite), 0
 	if r.Bound {
 		w.hdr.Flags = wire.FlagRowID
 	}
 	w.hdr.Scopes = slices.Grow(w.hdr.Scopes[:0], n)[:n]
-	for pos, i := range w.order[:n] {
+	for pos, i := range sh.order[:n] {
 		if sets[i] == nil || sets[i].forgotten {
 			return forgottenOrMissing(sets[i])
 		}
 		rand.Read(w.deks[i][:])
-		w.hdr.Scopes[pos] = wire.Scope{Tag: w.tags[i], Commit: dekCommit(k.opts.Suite, w.deks[i][:])}
+		w.hdr.Scopes[pos] = wire.Scope{Tag: sh.scopes[i].tag, Commit: dekCommit(k.opts.Suite, w.deks[i][:])}
 		var err error
 		if w.aeads[i], err = k.opts.Suite.aead(w.deks[i][:]); err != nil {
 			return err
 		}
 	}
-	return k.wrapDEKs(w, r, sets)
+	return k.wrapDEKs(w, sh, r, sets)
 }
 
 // wrapDEKs wraps w.deks into w.hdr under the newest subject keys.
-func (k *Keyring) wrapDEKs(w *work, r *Record, sets []*keySet) error {
+func (k *Keyring) wrapDEKs(w *work, sh *shape, r *Record, sets []*keySet) error {
 	rd := recordDigest(&w.hdr)
 	bound := w.hdr.Flags&wire.FlagRowID != 0
 	w.wraps = w.wraps[:0]
-	for pos, i := range w.order[:len(r.Scopes)] {
-		key := sets[i].newest()
+	for pos, i := range sh.order[:len(r.Scopes)] {
+		key := &sets[i].newest
 		s := &w.hdr.Scopes[pos]
 		s.WrapSuite, s.KID = byte(key.suite), key.kid
-		w.aad = appendDEKAAD(w.aad[:0], k.id, key.suite, key.kid, &r.Scopes[i], r.Name, bound, r.RowID, &rd)
+		w.aad = appendDEKAAD(w.aad[:0], k.id, key.suite, key.kid, &r.Scopes[i].Subject, sh.scopes[i].names, bound, r.RowID, &rd)
 		start := len(w.wraps)
 		w.wraps = key.suite.seal(key.aead, w.wraps, w.deks[i][:], w.aad)
 		s.Wrap = w.wraps[start:len(w.wraps):len(w.wraps)]
-		key.countWrap(s.Wrap)
+		sets[i].countWrap(s.Wrap)
 	}
 	return nil
 }
@@ -267,7 +225,7 @@ func (k *Keyring) wrapDEKs(w *work, r *Record, sets []*keySet) error {
 // countWrap retires a key from sealing after an expected 2^24 wraps, whoever
 // made them: one wrap in 2^24, told by its random nonce, marks the key spent.
 // No counter is stored, and the chance to pass 2^30 wraps is below e^-64.
-func (s *subjectKey) countWrap(wrap []byte) {
+func (s *keySet) countWrap(wrap []byte) {
 	if wrap[0] == 0 && wrap[1] == 0 && wrap[2] == 0 {
 		s.spent.Store(true)
 	}
@@ -275,18 +233,15 @@ func (s *subjectKey) countWrap(wrap []byte) {
 
 // reuseDEKs opens the data keys of a stored header for the scopes to be sealed.
 // If the record has scopes the header lacks, it makes a new header with all.
-func (k *Keyring) reuseDEKs(w *work, r *Record, sets []*keySet) (changed bool, err error) {
+func (k *Keyring) reuseDEKs(w *work, sh *shape, r *Record, sets []*keySet) (changed bool, err error) {
 	if err := wire.ParseHeader(r.Header, &w.hdr); err != nil {
 		return false, fmt.Errorf("the stored keys of the record are damaged: %w", ErrDecrypt)
 	}
-	var used uint32
-	for i := range r.Cells {
-		used |= 1 << r.Cells[i].Scope
-	}
+	used := sh.used
 	var have uint32
 	rd := recordDigest(&w.hdr)
 	for i := range r.Scopes {
-		if headerScope(&w.hdr, w.tags[i]) >= 0 {
+		if headerScope(&w.hdr, sh.scopes[i].tag) >= 0 {
 			have |= 1 << i
 		}
 	}
@@ -295,7 +250,7 @@ func (k *Keyring) reuseDEKs(w *work, r *Record, sets []*keySet) (changed bool, e
 		if have>>i&1 == 0 || used>>i&1 == 0 && !grow {
 			continue
 		}
-		if err := k.openDEK(w, r, i, sets[i], &rd); err != nil {
+		if err := k.openDEK(w, sh, r, i, sets[i], &rd); err != nil {
 			return false, fmt.Errorf("group %q, purpose %q: %w", r.Scopes[i].Group, r.Scopes[i].Purpose, err)
 		}
 	}
@@ -307,7 +262,7 @@ func (k *Keyring) reuseDEKs(w *work, r *Record, sets []*keySet) (changed bool, e
 	}
 	suite := Suite(w.hdr.CellSuite)
 	scopes := make([]wire.Scope, len(r.Scopes))
-	for pos, i := range w.order[:len(r.Scopes)] {
+	for pos, i := range sh.order[:len(r.Scopes)] {
 		if sets[i] == nil || sets[i].forgotten {
 			return false, forgottenOrMissing(sets[i])
 		}
@@ -317,10 +272,10 @@ func (k *Keyring) reuseDEKs(w *work, r *Record, sets []*keySet) (changed bool, e
 				return false, err
 			}
 		}
-		scopes[pos] = wire.Scope{Tag: w.tags[i], Commit: dekCommit(suite, w.deks[i][:])}
+		scopes[pos] = wire.Scope{Tag: sh.scopes[i].tag, Commit: dekCommit(suite, w.deks[i][:])}
 	}
 	w.hdr.Scopes = scopes
-	return true, k.wrapDEKs(w, r, sets)
+	return true, k.wrapDEKs(w, sh, r, sets)
 }
 
 func headerScope(h *wire.Header, tag uint16) int {
@@ -340,8 +295,8 @@ func forgottenOrMissing(s *keySet) error {
 }
 
 // openDEK unwraps the data key of scope i into w.deks and w.aeads.
-func (k *Keyring) openDEK(w *work, r *Record, i int, set *keySet, rd *[32]byte) error {
-	pos := headerScope(&w.hdr, w.tags[i])
+func (k *Keyring) openDEK(w *work, sh *shape, r *Record, i int, set *keySet, rd *[32]byte) error {
+	pos := headerScope(&w.hdr, sh.scopes[i].tag)
 	if pos < 0 {
 		return ErrDecrypt
 	}
@@ -364,7 +319,7 @@ func (k *Keyring) openDEK(w *work, r *Record, i int, set *keySet, rd *[32]byte) 
 	if !bound {
 		rowID = ""
 	}
-	w.aad = appendDEKAAD(w.aad[:0], k.id, key.suite, key.kid, &r.Scopes[i], r.Name, bound, rowID, rd)
+	w.aad = appendDEKAAD(w.aad[:0], k.id, key.suite, key.kid, &r.Scopes[i].Subject, sh.scopes[i].names, bound, rowID, rd)
 	dek, err := key.suite.open(key.aead, w.deks[i][:0], s.Wrap, w.aad)
 	if err != nil || len(dek) != keySize {
 		return ErrDecrypt
@@ -394,7 +349,7 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record) error {
 		}
 		w.whose = r
 		for j := range r.Scopes {
-			pos := headerScope(&w.hdr, scopeTag(r.Scopes[j].Group, r.Scopes[j].Purpose))
+			pos := headerScope(&w.hdr, w.shapes[i].scopes[j].tag)
 			if pos < 0 {
 				continue
 			}
@@ -446,12 +401,11 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record) error {
 func (k *Keyring) OpenRecords(ctx context.Context, recs []Record) error {
 	w, _ := workPool.Get().(*work)
 	defer w.release()
-	for i := range recs {
-		if err := w.check(&recs[i]); err != nil {
-			return err
-		}
+	if err := w.check(recs); err != nil {
+		return err
 	}
-	if err := k.prepare(ctx, w, recs, false, true, hasCells); err != nil {
+	want := func(s *shape, _ *Record, scope int) bool { return s.uses(scope) }
+	if err := k.prepare(ctx, w, recs, false, true, want); err != nil {
 		return err
 	}
 	if err := k.findOlder(ctx, w, recs); err != nil {
@@ -460,20 +414,13 @@ func (k *Keyring) OpenRecords(ctx context.Context, recs []Record) error {
 	at := 0
 	for i := range recs {
 		r := &recs[i]
-		w.arrange(r)
-		k.openRecord(w, r, w.sets[at:at+len(r.Scopes)])
+		k.openRecord(w, w.shapes[i], r, w.sets[at:at+len(r.Scopes)])
 		at += len(r.Scopes)
 	}
 	return nil
 }
 
-func (k *Keyring) openRecord(w *work, r *Record, sets []*keySet) {
-	var used uint32
-	total := 0
-	for i := range r.Cells {
-		used |= 1 << r.Cells[i].Scope
-		total += len(r.Cells[i].Sealed)
-	}
+func (k *Keyring) openRecord(w *work, sh *shape, r *Record, sets []*keySet) {
 	damaged := w.whose != r && wire.ParseHeader(r.Header, &w.hdr) != nil
 	w.whose = nil
 	var rd [32]byte
@@ -484,20 +431,23 @@ func (k *Keyring) openRecord(w *work, r *Record, sets []*keySet) {
 		s := &r.Scopes[i]
 		s.Err = nil
 		switch {
-		case used>>i&1 == 0:
+		case !sh.uses(i):
 		case damaged:
 			s.Err = ErrDecrypt
 		default:
-			if s.Err = k.openDEK(w, r, i, sets[i], &rd); s.Err != nil {
+			if s.Err = k.openDEK(w, sh, r, i, sets[i], &rd); s.Err != nil {
 				if err := s.Subject.Validate(); err != nil {
 					s.Err = err
 				}
 			}
 		}
 	}
-	out := make([]byte, 0, total)
 	suite := Suite(w.hdr.CellSuite)
-	w.aad = appendCellContext(w.aad[:0], suite, r.Name)
+	total := 0
+	for i := range r.Cells {
+		total += max(0, len(r.Cells[i].Sealed)-1-suite.overhead())
+	}
+	out := make([]byte, 0, total)
 	for i := range r.Cells {
 		c := &r.Cells[i]
 		c.Plain, c.Err = nil, r.Scopes[c.Scope].Err
@@ -510,7 +460,7 @@ func (k *Keyring) openRecord(w *work, r *Record, sets []*keySet) {
 			continue
 		}
 		start := len(out)
-		opened, err := suite.open(w.aeads[c.Scope], out, body, cellAAD(w.aad, b0, c.Field))
+		opened, err := suite.open(w.aeads[c.Scope], out, body, sh.cells[i].at(b0, suite))
 		if err != nil {
 			c.Err = ErrDecrypt
 			continue
@@ -528,15 +478,15 @@ func (k *Keyring) openRecord(w *work, r *Record, sets []*keySet) {
 func (k *Keyring) RewrapRecords(ctx context.Context, recs []Record) (changed int, err error) {
 	w, _ := workPool.Get().(*work)
 	defer w.release()
+	if err := w.check(recs); err != nil {
+		return 0, err
+	}
 	for i := range recs {
-		if err := w.check(&recs[i]); err != nil {
-			return 0, err
-		}
 		if len(recs[i].Header) == 0 {
 			return 0, fmt.Errorf("envelope: record %d (%s) has no header: it was never sealed", i, recs[i].Name)
 		}
 	}
-	if err := k.prepare(ctx, w, recs, false, false, func(r *Record, scope int) bool { return r.Scopes[scope].Subject.ID != "" }); err != nil {
+	if err := k.prepare(ctx, w, recs, false, false, func(_ *shape, r *Record, scope int) bool { return r.Scopes[scope].Subject.ID != "" }); err != nil {
 		return 0, err
 	}
 	if err := k.findOlder(ctx, w, recs); err != nil {
@@ -545,8 +495,7 @@ func (k *Keyring) RewrapRecords(ctx context.Context, recs []Record) (changed int
 	at := 0
 	for i := range recs {
 		r := &recs[i]
-		w.arrange(r)
-		done, err := k.rewrapRecord(w, r, w.sets[at:at+len(r.Scopes)])
+		done, err := k.rewrapRecord(w, w.shapes[i], r, w.sets[at:at+len(r.Scopes)])
 		if err != nil {
 			return changed, fmt.Errorf("record %d (%s): %w", i, r.Name, err)
 		}
@@ -558,7 +507,7 @@ func (k *Keyring) RewrapRecords(ctx context.Context, recs []Record) (changed int
 	return changed, nil
 }
 
-func (k *Keyring) rewrapRecord(w *work, r *Record, sets []*keySet) (bool, error) {
+func (k *Keyring) rewrapRecord(w *work, sh *shape, r *Record, sets []*keySet) (bool, error) {
 	if err := wire.ParseHeader(r.Header, &w.hdr); err != nil {
 		return false, fmt.Errorf("the stored keys of the record are damaged: %w", ErrDecrypt)
 	}
@@ -567,7 +516,7 @@ func (k *Keyring) rewrapRecord(w *work, r *Record, sets []*keySet) (bool, error)
 	changed := false
 	w.wraps = slices.Grow(w.wraps[:0], MaxScopes*80)
 	for i := range r.Scopes {
-		pos := headerScope(&w.hdr, w.tags[i])
+		pos := headerScope(&w.hdr, sh.scopes[i].tag)
 		if pos < 0 || r.Scopes[i].Subject.ID == "" {
 			continue
 		}
@@ -578,11 +527,11 @@ func (k *Keyring) rewrapRecord(w *work, r *Record, sets []*keySet) (bool, error)
 		if sets[i] == nil {
 			return false, ErrKeyMissing
 		}
-		key := sets[i].newest()
+		key := &sets[i].newest
 		if key.kid == s.KID {
 			continue
 		}
-		if err := k.openDEK(w, r, i, sets[i], &rd); err != nil {
+		if err := k.openDEK(w, sh, r, i, sets[i], &rd); err != nil {
 			return false, err
 		}
 		rowID := r.RowID
@@ -590,11 +539,11 @@ func (k *Keyring) rewrapRecord(w *work, r *Record, sets []*keySet) (bool, error)
 			rowID = ""
 		}
 		s.WrapSuite, s.KID = byte(key.suite), key.kid
-		w.aad = appendDEKAAD(w.aad[:0], k.id, key.suite, key.kid, &r.Scopes[i], r.Name, bound, rowID, &rd)
+		w.aad = appendDEKAAD(w.aad[:0], k.id, key.suite, key.kid, &r.Scopes[i].Subject, sh.scopes[i].names, bound, rowID, &rd)
 		start := len(w.wraps)
 		w.wraps = key.suite.seal(key.aead, w.wraps, w.deks[i][:], w.aad)
 		s.Wrap = w.wraps[start:len(w.wraps):len(w.wraps)]
-		key.countWrap(s.Wrap)
+		sets[i].countWrap(s.Wrap)
 		changed = true
 	}
 	if changed {

@@ -300,7 +300,7 @@ func (v *recordVector) checkSteps(t *testing.T) {
 		if !bound {
 			rowID = ""
 		}
-		aad := appendDEKAAD(nil, StoreID(v.Store), Suite(h.Scopes[at].WrapSuite), h.Scopes[at].KID, &s, v.Record, bound, rowID, &rd)
+		aad := appendDEKAAD(nil, StoreID(v.Store), Suite(h.Scopes[at].WrapSuite), h.Scopes[at].KID, &s.Subject, appendScopeNames(nil, v.Record, s.Group, s.Purpose), bound, rowID, &rd)
 		require.Equal(t, []byte(step.Context), aad)
 	}
 	for _, c := range v.Cells {
