@@ -1,13 +1,17 @@
 package lethe_test
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
+	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	mrand "math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,8 +25,9 @@ import (
 // one of the subject and committed to with one SHA-256, five cells with random
 // nonces, one buffer; nothing is bound to a context, nothing looked up.
 //
-// Subjects come in random order. Seal and Open are measured without making rows
-// (Of) and reading them (Reveal), which have benchmarks of their own.
+// Subjects come in random order, so their keys are rarely in the processor's
+// caches; the row is, since a service has just made it (Of) or read it from its
+// database (Scan). These, and Reveal, have benchmarks of their own.
 const benchSubjects = 10_000
 
 var benchValues = [5]string{
@@ -96,25 +101,72 @@ func BenchmarkReveal5(b *testing.B) {
 	}
 }
 
-func sealOne(b *testing.B) func(i int) {
+// operation is one side of a comparison: make prepares slot for subject i, untimed; run is timed.
+type operation struct {
+	make func(slot, i int)
+	run  func(slot int)
+}
+
+const benchBlock = 50
+
+func sealOne(b *testing.B) operation {
 	s, sealed := benchSealer(b)
-	ctx, row, plain := b.Context(), new(benchRow), newBenchRow(0)
-	return func(i int) {
-		*row = plain
-		row.ID = sealed[i].ID
-		if err := s.Seal(ctx, row); err != nil {
+	var rows [benchBlock]benchRow
+	ctx, plain := b.Context(), newBenchRow(0)
+	return operation{func(slot, i int) {
+		rows[slot] = plain
+		rows[slot].ID = strings.Clone(sealed[i].ID)
+	}, func(slot int) {
+		if err := s.Seal(ctx, &rows[slot]); err != nil {
+			b.Fatal(err)
+		}
+	}}
+}
+
+func openOne(b *testing.B) operation {
+	s, sealed := benchSealer(b)
+	var rows [benchBlock]benchRow
+	ctx := b.Context()
+	return operation{func(slot, i int) {
+		rows[slot] = scanned(b, &sealed[i])
+	}, func(slot int) {
+		if err := s.Open(ctx, &rows[slot]); err != nil {
+			b.Fatal(err)
+		}
+	}}
+}
+
+// scanned is a sealed row as it comes from a database.
+func scanned(b *testing.B, from *benchRow) benchRow {
+	row := benchRow{ID: strings.Clone(from.ID)}
+	for _, column := range []struct {
+		from driver.Valuer
+		to   sql.Scanner
+	}{{from.Keys, &row.Keys}, {from.Name, &row.Name}, {from.Email, &row.Email}, {from.Phone, &row.Phone}, {from.IBAN, &row.IBAN}, {from.Note, &row.Note}} {
+		v, err := column.from.Value()
+		if err == nil {
+			err = column.to.Scan(v)
+		}
+		if err != nil {
 			b.Fatal(err)
 		}
 	}
+	return row
 }
 
-func openOne(b *testing.B) func(i int) {
-	s, sealed := benchSealer(b)
-	ctx, row := b.Context(), new(benchRow)
-	return func(i int) {
-		*row = sealed[i]
-		if err := s.Open(ctx, row); err != nil {
-			b.Fatal(err)
+func BenchmarkScan5(b *testing.B) {
+	_, sealed := benchSealer(b)
+	var values [6]driver.Value
+	for i, from := range []driver.Valuer{sealed[0].Keys, sealed[0].Name, sealed[0].Email, sealed[0].Phone, sealed[0].IBAN, sealed[0].Note} {
+		values[i], _ = from.Value()
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		var row benchRow
+		for i, to := range []sql.Scanner{&row.Keys, &row.Name, &row.Email, &row.Phone, &row.IBAN, &row.Note} {
+			if err := to.Scan(values[i]); err != nil {
+				b.Fatal(err)
+			}
 		}
 	}
 }
@@ -151,13 +203,14 @@ func floorAppend(g cipher.AEAD, out, plain []byte) []byte {
 	return g.Seal(out, out[start:start+12], plain, nil)
 }
 
-func floorSealOne(b *testing.B) func(i int) {
+func floorSealOne(b *testing.B) operation {
 	subjects := make([]cipher.AEAD, benchSubjects)
 	for i := range subjects {
 		subjects[i] = newFloorKey(b)
 	}
 	values := floorValues()
-	return func(i int) { floorSeal(b, subjects[i], values) }
+	var rows [benchBlock]int
+	return operation{func(slot, i int) { rows[slot] = i }, func(slot int) { floorSeal(b, subjects[rows[slot]], values) }}
 }
 
 func floorValues() (out [5][]byte) {
@@ -180,17 +233,22 @@ func floorSeal(b *testing.B, subject cipher.AEAD, values [5][]byte) []byte {
 	return out
 }
 
-func floorOpenOne(b *testing.B) func(i int) {
+func floorOpenOne(b *testing.B) operation {
 	subjects, sealed := make([]cipher.AEAD, benchSubjects), make([][]byte, benchSubjects)
 	values := floorValues()
 	for i := range subjects {
 		subjects[i] = newFloorKey(b)
 		sealed[i] = floorSeal(b, subjects[i], values)
 	}
-	return func(i int) {
-		in := sealed[i]
+	type row struct {
+		subject int
+		sealed  []byte
+	}
+	var rows [benchBlock]row
+	return operation{func(slot, i int) { rows[slot] = row{i, bytes.Clone(sealed[i])} }, func(slot int) {
+		in := rows[slot].sealed
 		var buf [32]byte
-		dek, err := subjects[i].Open(buf[:0], in[:12], in[12:32+floorCell], nil)
+		dek, err := subjects[rows[slot].subject].Open(buf[:0], in[:12], in[12:32+floorCell], nil)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -207,18 +265,32 @@ func floorOpenOne(b *testing.B) func(i int) {
 			}
 			at = end
 		}
-	}
+	}}
 }
 
 // benchOrder is a fixed random order of the subjects.
 var benchOrder = mrand.New(mrand.NewPCG(1, 2)).Perm(benchSubjects) //nolint:gosec // an order, not a secret
 
-func single(b *testing.B, op func(i int)) {
+// single is for counting allocations: of the timed part only.
+func single(b *testing.B, op operation) {
 	b.ReportAllocs()
-	i := 0
+	slot := 0
+	for i := range benchBlock {
+		op.make(i, benchOrder[i])
+	}
+	n := 0
 	for b.Loop() {
-		op(benchOrder[i])
-		i = (i + 1) % benchSubjects
+		if slot == benchBlock {
+			b.StopTimer()
+			for slot = range benchBlock {
+				n = (n + 1) % benchSubjects
+				op.make(slot, benchOrder[n])
+			}
+			slot = 0
+			b.StartTimer()
+		}
+		op.run(slot)
+		slot++
 	}
 }
 
@@ -229,19 +301,21 @@ func BenchmarkFloorOpen5(b *testing.B) { single(b, floorOpenOne(b)) }
 
 // against takes turns between two operations in short blocks, so that noise of
 // the machine hits both, and reports the median time of each and their ratio.
-func against(b *testing.B, ours, other func(i int)) {
-	const block = 50
+func against(b *testing.B, ours, other operation) {
 	var took [2][]time.Duration
-	i := 0
+	n := 0
 	for b.Loop() {
-		for side, op := range []func(int){ours, other} {
-			start := time.Now()
-			for j := range block {
-				op(benchOrder[(i+j)%benchSubjects])
+		for side, op := range []operation{ours, other} {
+			for slot := range benchBlock {
+				op.make(slot, benchOrder[(n+slot)%benchSubjects])
 			}
-			took[side] = append(took[side], time.Since(start)/block)
+			start := time.Now()
+			for slot := range benchBlock {
+				op.run(slot)
+			}
+			took[side] = append(took[side], time.Since(start)/benchBlock)
 		}
-		i = (i + block) % benchSubjects
+		n = (n + benchBlock) % benchSubjects
 	}
 	var median [2]float64
 	for side := range took {

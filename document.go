@@ -170,7 +170,7 @@ func (p *plan) unshare(row reflect.Value) {
 	}
 }
 
-func (s *Sealer[T]) marshalDocument(ctx context.Context, row reflect.Value) ([]byte, error) {
+func (s *core) marshalDocument(ctx context.Context, row reflect.Value) ([]byte, error) {
 	p := s.plan
 	var o owners
 	if err := p.readOwners(row.Addr().UnsafePointer(), &o); err != nil {
@@ -235,7 +235,7 @@ func (s *Sealer[T]) marshalDocument(ctx context.Context, row reflect.Value) ([]b
 	return json.Marshal(out.Addr().Interface())
 }
 
-func (s *Sealer[T]) unmarshalDocument(ctx context.Context, data []byte, row reflect.Value, opts []OpenOption) error {
+func (s *core) unmarshalDocument(ctx context.Context, data []byte, row reflect.Value, opts []OpenOption) error {
 	p := s.plan
 	decided, err := s.decide(ctx, 1, opts)
 	if err != nil {

@@ -19,7 +19,10 @@ type Options struct {
 }
 
 // Sealer seals and opens rows of type T. It is safe for concurrent use.
-type Sealer[T any] struct {
+type Sealer[T any] struct{ core }
+
+// core is a Sealer but for the type of its rows, whose fields the plan finds.
+type core struct {
 	ring   *envelope.Keyring
 	plan   *plan
 	opts   Options
@@ -42,7 +45,7 @@ func For[T any](ring *envelope.Keyring, opts ...Options) (*Sealer[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sealer[T]{ring: ring, plan: p}
+	s := &Sealer[T]{core{ring: ring, plan: p}}
 	if len(opts) == 1 {
 		s.opts = opts[0]
 	}
@@ -61,7 +64,7 @@ func (s *Sealer[T]) Tenant(tenant string) *Sealer[T] {
 }
 
 // ready checks what holds for every call.
-func (s *Sealer[T]) ready(document bool) error {
+func (s *core) ready(document bool) error {
 	if s.opts.RequireTenant && s.tenant == "" {
 		return errors.New("lethe: this Sealer needs a tenant: call Tenant with a name that is not empty")
 	}
@@ -71,21 +74,7 @@ func (s *Sealer[T]) ready(document bool) error {
 	return nil
 }
 
-// one views a single row as a slice, without copying it.
-func one[T any](row *T) ([]*T, error) {
-	if row == nil {
-		return nil, errors.New("lethe: the row is nil")
-	}
-	return []*T{row}, nil
-}
-
-func pointers[T any](rows []T) []*T {
-	out := make([]*T, len(rows))
-	for i := range rows {
-		out[i] = &rows[i]
-	}
-	return out
-}
+var errNilRow = errors.New("lethe: the row is nil")
 
 // Seal seals every field of row that was set with Of, and computes the blind
 // indexes over them. A row without Keys is new: it gets data keys of its own,
@@ -96,28 +85,20 @@ func pointers[T any](rows []T) []*T {
 // new row holds ciphertext of another. ErrNoSubject: the subject or row id is
 // empty. ErrForgotten: the person was forgotten. ErrUnavailable: retry.
 func (s *Sealer[T]) Seal(ctx context.Context, row *T) error {
-	rows, err := one(row)
-	if err != nil {
-		return err
-	}
-	return s.seal(ctx, rows, false)
+	return s.seal(ctx, addressOf(row), false)
 }
 
 // SealSlice is Seal for many rows, whose keys are fetched in one batch. It is
 // all or nothing; the error names the row.
 func (s *Sealer[T]) SealSlice(ctx context.Context, rows []T) error {
-	return s.seal(ctx, pointers(rows), false)
+	return s.sealAll(ctx, rowsOf(rows))
 }
 
 // Reseal seals the row anew from its values, under new data keys, and computes
 // all blind indexes, for instance after a normaliser or the number of bits
 // changed. Every field must be Plain, Open or NULL. Write the whole row afterwards.
 func (s *Sealer[T]) Reseal(ctx context.Context, row *T) error {
-	rows, err := one(row)
-	if err != nil {
-		return err
-	}
-	return s.seal(ctx, rows, true)
+	return s.seal(ctx, addressOf(row), true)
 }
 
 // Open opens the row's sealed fields, or those of them that Fields names, as far
@@ -126,32 +107,27 @@ func (s *Sealer[T]) Reseal(ctx context.Context, row *T) error {
 // damaged becomes Failed, all others open, and the error is a *RowErrors.
 // After any other error (ErrUnavailable, the context's) no field changed.
 func (s *Sealer[T]) Open(ctx context.Context, row *T, opts ...OpenOption) error {
-	rows, err := one(row)
-	if err != nil {
-		return err
-	}
-	return s.open(ctx, rows, opts)
+	return s.open(ctx, addressOf(row), opts)
 }
 
 // OpenSlice is Open for many rows, whose keys are fetched in one batch.
 func (s *Sealer[T]) OpenSlice(ctx context.Context, rows []T, opts ...OpenOption) error {
-	return s.open(ctx, pointers(rows), opts)
+	return s.openAll(ctx, rowsOf(rows), opts)
 }
 
 // Rewrap moves the row's Keys under the newest keys of its subjects, for
 // instance after [envelope.Keyring.Rotate], and reports whether they changed.
 // Fields are not touched. Write the Keys only, guarded by the old ones.
 func (s *Sealer[T]) Rewrap(ctx context.Context, row *T) (changed bool, err error) {
-	rows, err := one(row)
-	if err != nil {
-		return false, err
+	if row == nil {
+		return false, errNilRow
 	}
-	at, err := s.rewrap(ctx, rows)
+	at, err := s.rewrap(ctx, rows{addressOf(row), 0, 1})
 	return len(at) == 1, err
 }
 
 // RewrapSlice is Rewrap for many rows; changed lists the rows whose Keys are new.
 // On error no row changed.
 func (s *Sealer[T]) RewrapSlice(ctx context.Context, rows []T) (changed []int, err error) {
-	return s.rewrap(ctx, pointers(rows))
+	return s.rewrap(ctx, rowsOf(rows))
 }

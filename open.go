@@ -9,24 +9,59 @@ import (
 	"github.com/lethe-go/lethe/envelope"
 )
 
-func (s *Sealer[T]) open(ctx context.Context, rows []*T, opts []OpenOption) error {
+// open is openAll for one row, whose memory is on the stack.
+func (s *core) open(ctx context.Context, at unsafe.Pointer, opts []OpenOption) error {
+	if at == nil {
+		return errNilRow
+	}
 	if err := s.ready(false); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	decided, err := s.decide(ctx, len(rows), opts)
+	decided, err := s.decide(ctx, 1, opts)
+	if err != nil {
+		return err
+	}
+	var room few
+	var o owners
+	p, rec, broken := s.collect(parts{room.scopes[:0], room.cells[:0], room.refs[:0]}, 0, at, &o, decided, nil)
+	recs := [1]envelope.Record{rec}
+	recs[0].Scopes, recs[0].Cells = p.scopes, p.cells
+	if len(p.cells) > 0 {
+		if err := s.ring.OpenRecords(ctx, recs[:]); err != nil {
+			return err
+		}
+	}
+	failed := s.fail(broken)
+	failed = s.reveal(recs[0].Cells, p.refs, decided, failed)
+	s.denyRest(at, decided)
+	return failed.orNil()
+}
+
+func (s *core) openAll(ctx context.Context, all rows, opts []OpenOption) error {
+	if err := s.ready(false); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	decided, err := s.decide(ctx, all.n, opts)
 	if err != nil {
 		return err
 	}
 	sc := newScratch()
 	defer sc.release()
-	var failed *RowErrors
 	var broken []brokenCell
 	var o owners
-	for i, row := range rows {
-		broken = s.collect(sc, i, addressOf(row), &o, decided, broken)
+	for i := range all.n {
+		first := len(sc.cells)
+		var rec envelope.Record
+		sc.parts, rec, broken = s.collect(sc.parts, i, all.at(i), &o, decided, broken)
+		if len(sc.cells) > first {
+			sc.close(i, rec)
+		}
 	}
 	sc.link()
 	if len(sc.recs) > 0 {
@@ -34,12 +69,16 @@ func (s *Sealer[T]) open(ctx context.Context, rows []*T, opts []OpenOption) erro
 			return err
 		}
 	}
-	for _, b := range broken {
-		*b.slot = &state{status: StatusFailed, sealed: (*b.slot).sealed, err: b.err}
-		failed = failed.add(b.row, s.plan.fields[b.field].name, b.err)
+	failed := s.fail(broken)
+	at := 0
+	for i := range sc.recs {
+		cells := sc.recs[i].Cells
+		failed = s.reveal(cells, sc.refs[at:at+len(cells)], decided, failed)
+		at += len(cells)
 	}
-	failed = s.reveal(sc, decided, failed)
-	s.denyRest(rows, decided)
+	for i := range all.n {
+		s.denyRest(all.at(i), decided)
+	}
 	return failed.orNil()
 }
 
@@ -49,10 +88,20 @@ type brokenCell struct {
 	err error
 }
 
-// collect turns what is to be opened in a row into a record.
-func (s *Sealer[T]) collect(sc *scratch, at int, row unsafe.Pointer, o *owners, decided []Decision, broken []brokenCell) []brokenCell {
+// fail installs what was wrong with broken cells.
+func (s *core) fail(broken []brokenCell) (failed *RowErrors) {
+	for _, b := range broken {
+		*b.slot = &state{status: StatusFailed, sealed: (*b.slot).sealed, err: b.err}
+		failed = failed.add(b.row, s.plan.fields[b.field].name, b.err)
+	}
+	return failed
+}
+
+// collect turns what is to be opened in a row into a record, whose scopes and
+// cells it appends to to; without cells there is nothing to open.
+func (s *core) collect(to parts, n int, row unsafe.Pointer, o *owners, decided []Decision, broken []brokenCell) (parts, envelope.Record, []brokenCell) {
 	p := s.plan
-	first := len(sc.cells)
+	first := len(to.cells)
 	var used uint32
 	for i := range p.fields {
 		if decided[i] == skip || decided[i] == Deny {
@@ -69,20 +118,20 @@ func (s *Sealer[T]) collect(sc *scratch, at int, row unsafe.Pointer, o *owners, 
 		case StatusUnset, StatusNull, StatusPlain, StatusOpen, StatusForgotten:
 			continue
 		}
-		sc.refs = append(sc.refs, ref{row: at, field: i, slot: secret})
-		sc.cells = append(sc.cells, envelope.Cell{Scope: f.scope, Field: f.name, Sealed: st.sealed})
+		to.refs = append(to.refs, ref{row: n, field: i, slot: secret})
+		to.cells = append(to.cells, envelope.Cell{Scope: f.scope, Field: f.name, Sealed: st.sealed})
 		used |= 1 << f.scope
 	}
 	if used == 0 {
-		return broken
+		return to, envelope.Record{}, broken
 	}
 	keys := p.keysAt.keys(row)
 	bad := p.readOwners(row, o)
 	if bad == nil && keys.IsZero() {
 		bad = fmt.Errorf("%w: the row has no Keys; select their column too", ErrDecrypt)
 	}
-	var to [envelope.MaxScopes]int
-	n := 0
+	var position [envelope.MaxScopes]int
+	scopes := 0
 	for i := range p.scopes {
 		if used>>i&1 == 0 {
 			continue
@@ -93,91 +142,82 @@ func (s *Sealer[T]) collect(sc *scratch, at int, row unsafe.Pointer, o *owners, 
 			err = p.emptySubject(i)
 		}
 		if err != nil {
-			broken = sc.breakScope(first, i, err, broken)
+			to, broken = breakScope(to, first, i, err, broken)
 			continue
 		}
-		to[i] = n
-		n++
-		sc.scopes = append(sc.scopes, envelope.Scope{Group: p.scopes[i].group, Purpose: p.scopes[i].purpose, Subject: subject})
+		position[i] = scopes
+		scopes++
+		to.scopes = append(to.scopes, envelope.Scope{Group: p.scopes[i].group, Purpose: p.scopes[i].purpose, Subject: subject})
 	}
-	if n == 0 {
-		sc.abandon()
-		return broken
+	for i := first; i < len(to.cells); i++ {
+		to.cells[i].Scope = position[to.cells[i].Scope]
 	}
-	for i := first; i < len(sc.cells); i++ {
-		sc.cells[i].Scope = to[sc.cells[i].Scope]
-	}
-	sc.close(at, envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil, Header: keys.b})
-	return broken
+	return to, envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil, Header: keys.b}, broken
 }
 
 // breakScope takes the cells of a scope from first on out of the record.
-func (sc *scratch) breakScope(first, scope int, err error, broken []brokenCell) []brokenCell {
+func breakScope(to parts, first, scope int, err error, broken []brokenCell) (parts, []brokenCell) {
 	keep := first
-	for i := first; i < len(sc.cells); i++ {
-		if sc.cells[i].Scope == scope {
-			broken = append(broken, brokenCell{sc.refs[i], err})
+	for i := first; i < len(to.cells); i++ {
+		if to.cells[i].Scope == scope {
+			broken = append(broken, brokenCell{to.refs[i], err})
 			continue
 		}
-		sc.cells[keep], sc.refs[keep] = sc.cells[i], sc.refs[i]
+		to.cells[keep], to.refs[keep] = to.cells[i], to.refs[i]
 		keep++
 	}
-	sc.cells, sc.refs = sc.cells[:keep], sc.refs[:keep]
-	return broken
+	to.cells, to.refs = to.cells[:keep], to.refs[:keep]
+	return to, broken
 }
 
-// reveal installs what OpenRecords found.
-func (s *Sealer[T]) reveal(sc *scratch, decided []Decision, failed *RowErrors) *RowErrors {
-	at := 0
-	for i := range sc.recs {
-		cells := sc.recs[i].Cells
-		states := make([]state, len(cells))
-		for j := range cells {
-			c, r := &cells[j], sc.refs[at+j]
-			f := &s.plan.fields[r.field]
-			st := &states[j]
-			st.codec, st.sealed = c.Codec, c.Sealed
-			if c.Err == nil && c.Codec != f.codec {
-				c.Err = fmt.Errorf("%w: as %s, and the field's type %s is %s", errCodecMismatch, codecName(c.Codec), f.typ, codecName(f.codec))
-			}
-			switch {
-			case c.Err != nil && errors.Is(c.Err, ErrForgotten):
-				st.status = StatusForgotten
-			case c.Err != nil:
-				st.status, st.err = StatusFailed, c.Err
-				failed = failed.add(r.row, f.name, c.Err)
-			case decided[r.field] == MaskOnly:
-				st.status, st.mask, st.value = StatusDenied, max(f.mask, full), hideString(f.mask.apply(c.Codec, c.Plain))
-				clear(c.Plain)
-			default:
-				st.status, st.mask, st.value = StatusOpen, f.mask, hideBytes(c.Plain)
-			}
-			*r.slot = st
+// reveal installs what OpenRecords found in the cells of a record.
+func (s *core) reveal(cells []envelope.Cell, refs []ref, decided []Decision, failed *RowErrors) *RowErrors {
+	if len(cells) == 0 {
+		return failed
+	}
+	states := make([]state, len(cells))
+	for j := range cells {
+		c, r := &cells[j], &refs[j]
+		f := &s.plan.fields[r.field]
+		st := &states[j]
+		st.codec, st.sealed = c.Codec, c.Sealed
+		if c.Err == nil && c.Codec != f.codec {
+			c.Err = fmt.Errorf("%w: as %s, and the field's type %s is %s", errCodecMismatch, codecName(c.Codec), f.typ, codecName(f.codec))
 		}
-		at += len(cells)
+		switch {
+		case c.Err != nil && errors.Is(c.Err, ErrForgotten):
+			st.status = StatusForgotten
+		case c.Err != nil:
+			st.status, st.err = StatusFailed, c.Err
+			failed = failed.add(r.row, f.name, c.Err)
+		case decided[r.field] == MaskOnly:
+			st.status, st.mask, st.value = StatusDenied, max(f.mask, full), hideString(f.mask.apply(c.Codec, c.Plain))
+			clear(c.Plain)
+		default:
+			st.status, st.mask, st.value = StatusOpen, f.mask, hideBytes(c.Plain)
+		}
+		*r.slot = st
 	}
 	return failed
 }
 
-// denyRest marks the sealed fields the policy denies.
-func (s *Sealer[T]) denyRest(rows []*T, decided []Decision) {
+// denyRest marks the sealed fields of a row that the policy denies.
+func (s *core) denyRest(row unsafe.Pointer, decided []Decision) {
 	for i, d := range decided {
 		if d != Deny {
 			continue
 		}
-		for _, row := range rows {
-			secret := s.plan.fields[i].at.secret(addressOf(row))
-			if secret == nil {
-				continue
-			}
-			if st := *secret; st.statusOf() == StatusSealed || st.statusOf() == StatusFailed {
-				*secret = &state{status: StatusDenied, sealed: st.sealed}
-			}
+		secret := s.plan.fields[i].at.secret(row)
+		if secret == nil {
+			continue
+		}
+		if st := *secret; st.statusOf() == StatusSealed || st.statusOf() == StatusFailed {
+			*secret = &state{status: StatusDenied, sealed: st.sealed}
 		}
 	}
 }
 
-func (s *Sealer[T]) rewrap(ctx context.Context, rows []*T) ([]int, error) {
+func (s *core) rewrap(ctx context.Context, all rows) ([]int, error) {
 	if err := s.ready(false); err != nil {
 		return nil, err
 	}
@@ -188,14 +228,14 @@ func (s *Sealer[T]) rewrap(ctx context.Context, rows []*T) ([]int, error) {
 	defer sc.release()
 	p := s.plan
 	var o owners
-	for i, row := range rows {
-		v := addressOf(row)
+	for i := range all.n {
+		v := all.at(i)
 		if err := p.readOwners(v, &o); err != nil {
-			return nil, s.rowErr(i, len(rows), err)
+			return nil, s.rowErr(i, all.n, err)
 		}
 		keys := p.keysAt.keys(v)
 		if keys.IsZero() {
-			return nil, s.rowErr(i, len(rows), fmt.Errorf("%w: the row has no Keys; select their column, or Seal it", ErrNotSealed))
+			return nil, s.rowErr(i, all.n, fmt.Errorf("%w: the row has no Keys; select their column, or Seal it", ErrNotSealed))
 		}
 		n := 0
 		for j := range p.scopes {
@@ -205,7 +245,7 @@ func (s *Sealer[T]) rewrap(ctx context.Context, rows []*T) ([]int, error) {
 			}
 		}
 		if n == 0 {
-			return nil, s.rowErr(i, len(rows), p.emptySubject(0))
+			return nil, s.rowErr(i, all.n, p.emptySubject(0))
 		}
 		sc.close(i, envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil, Header: keys.b})
 	}
@@ -218,7 +258,7 @@ func (s *Sealer[T]) rewrap(ctx context.Context, rows []*T) ([]int, error) {
 	}
 	var changed []int
 	for i := range sc.recs {
-		keys := p.keysAt.keys(addressOf(rows[sc.rows[i]]))
+		keys := p.keysAt.keys(all.at(sc.rows[i]))
 		if string(keys.b) != string(sc.recs[i].Header) {
 			keys.b = sc.recs[i].Header
 			changed = append(changed, i)

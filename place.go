@@ -30,6 +30,20 @@ func placeOf(t reflect.Type, at path) place {
 
 func addressOf[T any](row *T) unsafe.Pointer { return unsafe.Pointer(row) } //nolint:gosec // see place
 
+// rows are n rows of one type, size bytes each.
+type rows struct {
+	first unsafe.Pointer
+	size  uintptr
+	n     int
+}
+
+func rowsOf[T any](all []T) rows {
+	return rows{unsafe.Pointer(unsafe.SliceData(all)), reflect.TypeFor[T]().Size(), len(all)} //nolint:gosec // see place
+}
+
+// at returns the address of row i, which is below n.
+func (r rows) at(i int) unsafe.Pointer { return unsafe.Add(r.first, uintptr(i)*r.size) }
+
 // in returns the field's address in a row of the type the place was resolved
 // for, or nil behind a nil pointer.
 func (p place) in(row unsafe.Pointer) unsafe.Pointer {

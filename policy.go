@@ -50,7 +50,7 @@ func Masks() OpenOption { return func(c *openConfig) { c.masks = true } }
 const skip = ^Decision(0)
 
 // decide returns a Decision or skip per field.
-func (s *Sealer[T]) decide(ctx context.Context, rows int, opts []OpenOption) ([]Decision, error) {
+func (s *core) decide(ctx context.Context, rows int, opts []OpenOption) ([]Decision, error) {
 	if len(opts) == 0 && s.opts.Policy == nil {
 		return s.plan.allowed, nil
 	}

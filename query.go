@@ -138,11 +138,10 @@ func (q *Query[T]) In(d Dialect, column string, first int) (string, []any) {
 // what the database returned may have others. A NULL or Forgotten field does not
 // match; one that was not opened gives Reveal's error.
 func (q *Query[T]) Match(row *T) (bool, error) {
-	rows, err := one(row)
-	if err != nil {
-		return false, err
+	if row == nil {
+		return false, errNilRow
 	}
-	secret := q.plan.fields[q.index.of].at.secret(addressOf(rows[0]))
+	secret := q.plan.fields[q.index.of].at.secret(addressOf(row))
 	if secret == nil {
 		return false, nil
 	}

@@ -8,20 +8,12 @@ import (
 	"github.com/lethe-go/lethe/envelope"
 )
 
-// scratch is the memory of one call, reused. Records, scopes and cells of all
-// rows lie in one slice each.
-type scratch struct {
-	recs   []envelope.Record
+// parts are what the cells and scopes of some rows are made of, to be appended to.
+type parts struct {
 	scopes []envelope.Scope
 	cells  []envelope.Cell
-	ends   []ends // per record
-	rows   []int  // the row of each record
-	refs   []ref  // per cell
-	known  []envelope.IndexKeys
+	refs   []ref // per cell
 }
-
-// ends are the positions after a record's scopes and cells.
-type ends struct{ scopes, cells int }
 
 // ref is where a cell's outcome goes.
 type ref struct {
@@ -29,6 +21,25 @@ type ref struct {
 	field int
 	slot  **state
 }
+
+// few is room for the parts of one row on the stack, which most rows fit in.
+type few struct {
+	scopes [2]envelope.Scope
+	cells  [8]envelope.Cell
+	refs   [8]ref
+}
+
+// scratch is the memory of one call for many rows, reused. Records, scopes and
+// cells of all rows lie in one slice each.
+type scratch struct {
+	parts
+	recs []envelope.Record
+	ends []ends // per record
+	rows []int  // the row of each record
+}
+
+// ends are the positions after a record's scopes and cells.
+type ends struct{ scopes, cells int }
 
 var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
 
@@ -48,8 +59,7 @@ func (sc *scratch) release() {
 	clear(sc.scopes)
 	clear(sc.cells)
 	clear(sc.refs)
-	clear(sc.known)
-	*sc = scratch{recs: sc.recs[:0], scopes: sc.scopes[:0], cells: sc.cells[:0], ends: sc.ends[:0], rows: sc.rows[:0], refs: sc.refs[:0], known: sc.known[:0]}
+	*sc = scratch{parts: parts{sc.scopes[:0], sc.cells[:0], sc.refs[:0]}, recs: sc.recs[:0], ends: sc.ends[:0], rows: sc.rows[:0]}
 	scratchPool.Put(sc)
 }
 
@@ -69,15 +79,6 @@ func (sc *scratch) close(row int, rec envelope.Record) {
 	sc.recs = append(sc.recs, rec)
 	sc.rows = append(sc.rows, row)
 	sc.ends = append(sc.ends, ends{len(sc.scopes), len(sc.cells)})
-}
-
-// abandon drops what was appended for a row that is not a record after all.
-func (sc *scratch) abandon() {
-	var from ends
-	if n := len(sc.ends); n > 0 {
-		from = sc.ends[n-1]
-	}
-	sc.scopes, sc.cells, sc.refs = sc.scopes[:from.scopes], sc.cells[:from.cells], sc.refs[:from.cells]
 }
 
 // owners are the subjects and the row id of one row.

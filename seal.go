@@ -4,14 +4,52 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"github.com/lethe-go/lethe/envelope"
 )
 
-// seal seals the Plain fields of new and loaded rows; anew also takes the Open
-// ones and gives every row new data keys.
-func (s *Sealer[T]) seal(ctx context.Context, rows []*T, anew bool) error {
+// seal seals the Plain fields of a new or loaded row; anew also takes the Open
+// ones and gives the row new data keys. It is sealAll for one row, whose memory
+// is on the stack.
+func (s *core) seal(ctx context.Context, at unsafe.Pointer, anew bool) error {
+	if at == nil {
+		return errNilRow
+	}
+	if err := s.ready(false); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var room few
+	var o owners
+	p, rec, sealing, err := s.gather(parts{room.scopes[:0], room.cells[:0], room.refs[:0]}, 0, at, &o, anew)
+	if err != nil {
+		return err
+	}
+	recs := [1]envelope.Record{rec}
+	recs[0].Scopes, recs[0].Cells = p.scopes, p.cells
+	var headers [1][]byte
+	if sealing {
+		if err := s.ring.SealRecordsTo(ctx, recs[:], headers[:]); err != nil {
+			return s.sealErr(err)
+		}
+	}
+	indexKeys, err := s.indexKeys(ctx, p.refs)
+	if err != nil {
+		return err
+	}
+	if sealing {
+		s.install(at, headers[0], p.cells, p.refs, indexKeys, anew)
+	}
+	s.settleNulls(at)
+	return nil
+}
+
+// sealAll is seal for many rows, all or nothing.
+func (s *core) sealAll(ctx context.Context, all rows) error {
 	if err := s.ready(false); err != nil {
 		return err
 	}
@@ -21,9 +59,14 @@ func (s *Sealer[T]) seal(ctx context.Context, rows []*T, anew bool) error {
 	sc := newScratch()
 	defer sc.release()
 	var o owners
-	for i, row := range rows {
-		if err := s.gather(sc, i, addressOf(row), &o, anew); err != nil {
-			return s.rowErr(i, len(rows), err)
+	for i := range all.n {
+		p, rec, sealing, err := s.gather(sc.parts, i, all.at(i), &o, false)
+		sc.parts = p
+		if err != nil {
+			return s.rowErr(i, all.n, err)
+		}
+		if sealing {
+			sc.close(i, rec)
 		}
 	}
 	sc.link()
@@ -32,36 +75,47 @@ func (s *Sealer[T]) seal(ctx context.Context, rows []*T, anew bool) error {
 			return s.sealErr(err)
 		}
 	}
-	if err := s.loadIndexKeys(ctx, sc); err != nil {
+	indexKeys, err := s.indexKeys(ctx, sc.refs)
+	if err != nil {
 		return err
 	}
-	s.install(sc, rows, anew)
+	cell := 0
+	for i := range sc.recs {
+		rec := &sc.recs[i]
+		s.install(all.at(sc.rows[i]), rec.Header, rec.Cells, sc.refs[cell:cell+len(rec.Cells)], indexKeys, false)
+		cell += len(rec.Cells)
+	}
+	for i := range all.n {
+		s.settleNulls(all.at(i))
+	}
 	return nil
 }
 
-func (s *Sealer[T]) rowErr(i, n int, err error) error {
+func (s *core) rowErr(i, n int, err error) error {
 	if n == 1 {
 		return err
 	}
 	return fmt.Errorf("row %d of %d: %w", i, n, err)
 }
 
-func (s *Sealer[T]) sealErr(err error) error {
+func (s *core) sealErr(err error) error {
 	if errors.Is(err, envelope.ErrScopes) {
 		return fmt.Errorf("%w (or the subject column of one of its groups was not selected)", err)
 	}
 	return err
 }
 
-// gather turns a row into a record, if there is anything to seal in it.
-func (s *Sealer[T]) gather(sc *scratch, n int, row unsafe.Pointer, o *owners, anew bool) error {
+// gather turns a row into a record, unless there is nothing to seal in it, and
+// appends its scopes and cells to to.
+func (s *core) gather(to parts, n int, row unsafe.Pointer, o *owners, anew bool) (parts, envelope.Record, bool, error) {
 	p := s.plan
+	none := envelope.Record{}
 	if err := p.readOwners(row, o); err != nil {
-		return err
+		return to, none, false, err
 	}
 	keys := p.keysAt.keys(row)
 	fresh := keys.IsZero() || anew
-	first := len(sc.cells)
+	first := len(to.cells)
 	var used uint32
 	held, nulled := false, false
 	for i := range p.fields {
@@ -73,62 +127,65 @@ func (s *Sealer[T]) gather(sc *scratch, n int, row unsafe.Pointer, o *owners, an
 		st := *at
 		switch take, err := f.takes(st, fresh, anew); {
 		case err != nil:
-			return fmt.Errorf("field %q: %w", f.name, err)
+			return to, none, false, fmt.Errorf("field %q: %w", f.name, err)
 		case !take:
 			held = held || st != nil && st.sealed != nil
 			nulled = nulled || st == nullGiven
 			continue
 		}
-		sc.refs = append(sc.refs, ref{row: n, field: i, slot: at})
-		sc.cells = append(sc.cells, envelope.Cell{Scope: f.scope, Field: f.name, Codec: st.codec, Plain: st.value.bytes()})
+		to.refs = append(to.refs, ref{row: n, field: i, slot: at})
+		to.cells = append(to.cells, envelope.Cell{Scope: f.scope, Field: f.name, Codec: st.codec, Plain: st.value.bytes()})
 		used |= 1 << f.scope
 	}
-	if len(sc.cells) == first && !fresh {
-		sc.abandon()
+	if len(to.cells) == first && !fresh {
 		if held && !nulled {
-			return fmt.Errorf("%w: every field of the row is sealed already, nothing was changed; set a field with Of or Null first", ErrSealed)
+			return to, none, false, fmt.Errorf("%w: every field of the row is sealed already, nothing was changed; set a field with Of or Null first", ErrSealed)
 		}
-		return nil
+		return to, none, false, nil
 	}
 	rec := envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil}
 	if !fresh {
 		rec.Header = keys.b
 	}
-	var to [envelope.MaxScopes]int
+	var position [envelope.MaxScopes]int
 	scopes := 0
 	for i := range p.scopes {
 		subject := p.subject(s.tenant, i, o)
 		if subject.ID == "" {
 			if used>>i&1 == 1 || p.scopes[i].group == "" {
-				return p.emptySubject(i)
+				return to, none, false, p.emptySubject(i)
 			}
 			continue
 		}
-		to[i] = scopes
+		position[i] = scopes
 		scopes++
-		sc.scopes = append(sc.scopes, envelope.Scope{Group: p.scopes[i].group, Purpose: p.scopes[i].purpose, Subject: subject})
+		to.scopes = append(to.scopes, envelope.Scope{Group: p.scopes[i].group, Purpose: p.scopes[i].purpose, Subject: subject})
 	}
 	if scopes == 0 {
-		return p.emptySubject(0)
+		return to, none, false, p.emptySubject(0)
 	}
-	for i := first; i < len(sc.cells); i++ {
-		sc.cells[i].Scope = to[sc.cells[i].Scope]
+	for i := first; i < len(to.cells); i++ {
+		to.cells[i].Scope = position[to.cells[i].Scope]
 	}
-	sc.close(n, rec)
-	return nil
+	return to, rec, true, nil
 }
 
 // takes reports whether a field is to be sealed now.
 func (f *fieldPlan) takes(st *state, fresh, anew bool) (bool, error) {
+	if st != nil && st.status == StatusPlain && st.err == nil && st.codec == f.codec {
+		return true, nil
+	}
+	return f.takesUnlike(st, fresh, anew)
+}
+
+// takesUnlike is takes for what is not simply a new value.
+func (f *fieldPlan) takesUnlike(st *state, fresh, anew bool) (bool, error) {
 	switch st.statusOf() {
 	case StatusPlain:
 		if st.err != nil {
 			return false, st.err
 		}
-		if st.codec != f.codec {
-			return false, fmt.Errorf("lethe: encoded as %s, its type has %s", codecName(st.codec), codecName(f.codec))
-		}
-		return true, nil
+		return false, fmt.Errorf("lethe: encoded as %s, its type has %s", codecName(st.codec), codecName(f.codec))
 	case StatusNull:
 		return false, nil
 	case StatusUnset:
@@ -155,67 +212,59 @@ func (f *fieldPlan) takes(st *state, fresh, anew bool) (bool, error) {
 	return false, nil
 }
 
-// loadIndexKeys fetches the key of every index that will be computed.
-func (s *Sealer[T]) loadIndexKeys(ctx context.Context, sc *scratch) error {
+// indexKeys fetches the key of every index that will be computed; nil for the others.
+func (s *core) indexKeys(ctx context.Context, refs []ref) ([]envelope.IndexKeys, error) {
+	if len(s.plan.indexes) == 0 {
+		return nil, nil
+	}
+	out := make([]envelope.IndexKeys, len(s.plan.indexes))
 	for i := range s.plan.indexes {
 		x := &s.plan.indexes[i]
-		sc.known = append(sc.known, nil)
-		for j := range sc.refs {
-			if sc.refs[j].field != x.of {
-				continue
-			}
-			keys, err := s.ring.IndexKeys(ctx, s.tenant, s.plan.record, x.name, true)
-			if err != nil {
-				return err
-			}
-			if len(keys) == 0 {
-				return fmt.Errorf("lethe: blind index %q: %w", x.name, ErrKeyMissing)
-			}
-			sc.known[i] = keys
-			break
+		if !slices.ContainsFunc(refs, func(r ref) bool { return r.field == x.of }) {
+			continue
 		}
+		keys, err := s.ring.IndexKeys(ctx, s.tenant, s.plan.record, x.name, true)
+		if err != nil {
+			return nil, err
+		}
+		if len(keys) == 0 {
+			return nil, fmt.Errorf("lethe: blind index %q: %w", x.name, ErrKeyMissing)
+		}
+		out[i] = keys
 	}
-	return nil
+	return out, nil
 }
 
-// install writes the outcome into the rows; nothing can fail any more.
-func (s *Sealer[T]) install(sc *scratch, rows []*T, anew bool) {
-	p := s.plan
-	cell := 0
-	for i := range sc.recs {
-		rec := &sc.recs[i]
-		row := addressOf(rows[sc.rows[i]])
-		keys := p.keysAt.keys(row)
-		fresh := keys.IsZero() || anew
-		keys.b = rec.Header
-		s.installIndexes(sc, row, cell, cell+len(rec.Cells))
-		states := make([]state, len(rec.Cells))
-		for j := range rec.Cells {
-			states[j] = state{status: StatusSealed, codec: rec.Cells[j].Codec, sealed: rec.Cells[j].Sealed}
-			*sc.refs[cell+j].slot = &states[j]
-		}
-		cell += len(rec.Cells)
-		if fresh {
-			s.nullRest(row)
-		}
+// install writes what became of a row into it; nothing can fail any more.
+func (s *core) install(row unsafe.Pointer, header []byte, cells []envelope.Cell, refs []ref, indexKeys []envelope.IndexKeys, anew bool) {
+	keys := s.plan.keysAt.keys(row)
+	fresh := keys.IsZero() || anew
+	if header != nil {
+		keys.b = header
 	}
-	for _, row := range rows {
-		s.settleNulls(addressOf(row))
+	for i := range s.plan.indexes {
+		s.installIndex(row, &s.plan.indexes[i], cells, refs, indexKeys[i])
+	}
+	states := make([]state, len(cells))
+	for j := range cells {
+		st := &states[j]
+		st.status, st.codec, st.sealed = StatusSealed, cells[j].Codec, cells[j].Sealed
+		*refs[j].slot = st
+	}
+	if fresh {
+		s.nullRest(row)
 	}
 }
 
-// installIndexes computes the indexes over the cells [from, to).
-func (s *Sealer[T]) installIndexes(sc *scratch, row unsafe.Pointer, from, to int) {
-	for i := range s.plan.indexes {
-		x := &s.plan.indexes[i]
-		for j := from; j < to; j++ {
-			if sc.refs[j].field != x.of {
-				continue
-			}
-			if index := x.at.index(row); index != nil {
-				index.b = sc.known[i][0].Append(nil, x.normName, x.normalised(sc.cells[j].Plain), x.bits)
-				index.null = false
-			}
+// installIndex computes an index, if a cell has what it is over.
+func (s *core) installIndex(row unsafe.Pointer, x *indexPlan, cells []envelope.Cell, refs []ref, keys envelope.IndexKeys) {
+	for j := range cells {
+		if refs[j].field != x.of {
+			continue
+		}
+		if index := x.at.index(row); index != nil {
+			index.b = keys[0].Append(nil, x.normName, x.normalised(cells[j].Plain), x.bits)
+			index.null = false
 		}
 	}
 }
@@ -229,7 +278,7 @@ func (x *indexPlan) normalised(plain []byte) []byte {
 
 // nullRest makes the fields of a new row that were never set NULL, and the
 // indexes of fields behind a nil pointer.
-func (s *Sealer[T]) nullRest(row unsafe.Pointer) {
+func (s *core) nullRest(row unsafe.Pointer) {
 	for i := range s.plan.indexes {
 		x := &s.plan.indexes[i]
 		if index := x.at.index(row); index != nil && s.plan.fields[x.of].at.secret(row) == nil {
@@ -245,7 +294,7 @@ func (s *Sealer[T]) nullRest(row unsafe.Pointer) {
 
 // settleNulls ends the news that a field was set to NULL, and gives the index of
 // every NULL field the same fate.
-func (s *Sealer[T]) settleNulls(row unsafe.Pointer) {
+func (s *core) settleNulls(row unsafe.Pointer) {
 	for i := range s.plan.fields {
 		if secret := s.plan.fields[i].at.secret(row); secret != nil && *secret == nullGiven {
 			*secret = nullState

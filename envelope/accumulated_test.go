@@ -109,7 +109,7 @@ func records(t testing.TB, src caseSource, a, b hash.Hash, i int) {
 		put(b, refDEKContext(store, key.suite, key.kid, n, bound, rh.digest()))
 		aead, err := Suite(key.suite).aead(key.key)
 		require.NoError(t, err)
-		dek, err := Suite(key.suite).open(aead, nil, h.Scopes[at].Wrap, aad)
+		dek, err := Suite(key.suite).open(aead, nil, h.Scopes[at].Wrap(), aad)
 		require.NoError(t, err, "case %d", i)
 		put(a, dek)
 		put(b, deks[j])

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -25,15 +26,43 @@ type subjectKey struct {
 // and, under the lock of its shard of the cache, ref, next and at. A hit is mostly
 // waiting for memory, so what a hit reads lies together and the rest elsewhere.
 type keySet struct {
-	ref       keyRef  // in the cache: whose
-	next      *keySet // in the cache: another with the same hash
+	id        [idRoom]byte // in the cache: ref.id, if it fits, so that a hit does not wait for a string's memory
+	idLen     uint8        // 0: in ref.id
+	used      atomic.Bool
+	spent     atomic.Bool // newest sealed enough: the next Seal makes a new version
+	forgotten bool        // an active tomb forbids the subject or purpose
+	at        int32       // in the cache: place in the shard's ring
+	hash      uint64      // in the cache: of ref
+	next      *keySet     // in the cache: another with the same hash
 	expires   int64
+	ref       keyRef     // in the cache: whose
 	newest    subjectKey // seals; there is none if its kid is zero
 	more      *moreKeys
-	at        int32       // in the cache: place in the shard's ring
-	spent     atomic.Bool // newest sealed enough: the next Seal makes a new version
-	used      atomic.Bool
-	forgotten bool // an active tomb forbids the subject or purpose
+}
+
+// idRoom holds a UUID with a prefix.
+const idRoom = 40
+
+// setRef says whose the set is. It copies the id, which may be part of something large.
+func (s *keySet) setRef(ref keyRef, hash uint64) {
+	if n := len(ref.id); n > 0 && n <= idRoom {
+		s.idLen = uint8(copy(s.id[:], ref.id))
+		ref.id = ""
+	} else {
+		ref.id = strings.Clone(ref.id)
+	}
+	s.ref, s.hash = ref, hash
+}
+
+func (s *keySet) is(ref *keyRef) bool {
+	if s.idLen > 0 {
+		if string(s.id[:s.idLen]) != ref.id {
+			return false
+		}
+	} else if s.ref.id != ref.id {
+		return false
+	}
+	return s.ref.kind == ref.kind && s.ref.tenant == ref.tenant && s.ref.purpose == ref.purpose
 }
 
 // moreKeys are the parts of a keySet that most do not have.
@@ -157,7 +186,7 @@ func (c *keyCache) get(ref *keyRef, now int64) *keySet {
 
 func (s *cacheShard) find(hash uint64, ref *keyRef) *keySet {
 	set := s.m[hash]
-	for set != nil && set.ref != *ref {
+	for set != nil && !set.is(ref) {
 		set = set.next
 	}
 	return set
@@ -174,24 +203,25 @@ func (c *keyCache) put(ref keyRef, set *keySet, reject func() bool) bool {
 		return false
 	}
 	if old := s.find(h, &ref); old != nil {
-		s.unlink(h, old)
+		s.unlink(old)
 		set.at = old.at
 		s.ring[set.at] = set
 	} else {
 		for len(s.ring) >= s.max {
-			s.evict(c)
+			s.evict()
 		}
 		set.at = int32(len(s.ring))
 		s.ring = append(s.ring, set)
 	}
-	set.ref, set.next = ref, s.m[h]
+	set.setRef(ref, h)
+	set.next = s.m[h]
 	s.m[h] = set
 	return true
 }
 
 // unlink takes an entry out of the map. The caller holds the lock.
-func (s *cacheShard) unlink(hash uint64, set *keySet) {
-	before := s.m[hash]
+func (s *cacheShard) unlink(set *keySet) {
+	before := s.m[set.hash]
 	switch {
 	case before != set:
 		for before.next != set {
@@ -199,15 +229,15 @@ func (s *cacheShard) unlink(hash uint64, set *keySet) {
 		}
 		before.next = set.next
 	case set.next == nil:
-		delete(s.m, hash)
+		delete(s.m, set.hash)
 	default:
-		s.m[hash] = set.next
+		s.m[set.hash] = set.next
 	}
 }
 
 // remove takes an entry out. The caller holds the lock.
-func (s *cacheShard) remove(hash uint64, set *keySet) {
-	s.unlink(hash, set)
+func (s *cacheShard) remove(set *keySet) {
+	s.unlink(set)
 	last := len(s.ring) - 1
 	moved := s.ring[last]
 	s.ring[set.at], moved.at = moved, set.at
@@ -216,14 +246,14 @@ func (s *cacheShard) remove(hash uint64, set *keySet) {
 }
 
 // evict removes the next entry that was not used since the hand last passed it.
-func (s *cacheShard) evict(c *keyCache) {
+func (s *cacheShard) evict() {
 	for {
 		if s.hand >= len(s.ring) {
 			s.hand = 0
 		}
 		set := s.ring[s.hand]
 		if !set.used.Swap(false) {
-			s.remove(c.hash(&set.ref), set)
+			s.remove(set)
 			return
 		}
 		s.hand++
@@ -236,7 +266,7 @@ func (c *keyCache) del(ref keyRef) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if set := s.find(h, &ref); set != nil {
-		s.remove(h, set)
+		s.remove(set)
 	}
 }
 

@@ -24,15 +24,13 @@ type work struct {
 	kept   [keptShapes]*shape
 	oldest int
 	shapes []*shape // per record
-	refs   []keyRef
-	sets   []*keySet
 	hdr    wire.Header
-	whose  *Record // the record hdr was parsed from by findOlder
+	parsed int // findOlder parsed hdr from this record; -1: none
 	aad    []byte
 	deks   [MaxScopes][keySize]byte
 	aeads  [MaxScopes]cipher.AEAD
 	scopes int // the most scopes any record of the call has: deks and aeads beyond are unused
-	wraps  []byte
+	wrap   []byte
 }
 
 var workPool = sync.Pool{New: func() any { return &work{aad: make([]byte, 0, 512)} }}
@@ -42,12 +40,8 @@ func (w *work) release() {
 		clear(w.deks[:n])
 		clear(w.aeads[:n])
 	}
-	clear(w.refs)
-	clear(w.sets)
-	clear(w.shapes)
-	clear(w.hdr.Scopes)
-	w.whose, w.scopes = nil, 0
-	w.shapes, w.refs, w.sets, w.hdr.Scopes, w.wraps = w.shapes[:0], w.refs[:0], w.sets[:0], w.hdr.Scopes[:0], w.wraps[:0]
+	w.scopes = 0
+	w.shapes = w.shapes[:0]
 	workPool.Put(w)
 }
 
@@ -73,29 +67,67 @@ func (w *work) check(recs []Record) error {
 	return nil
 }
 
-// prepare resolves the keys of the wanted scopes, in the order of the scopes of
-// all records; the others get nil. A subject that breaks the rules fails the
-// call, or gets nil if skip.
-func (k *Keyring) prepare(ctx context.Context, w *work, recs []Record, mint, skip bool, want func(s *shape, r *Record, scope int) bool) error {
+// wanted says which scopes of its records a call needs keys for.
+type wanted uint8
+
+const (
+	toSeal   wanted = iota // all of a new record; of another those with cells or a subject
+	toOpen                 // those with cells
+	toRewrap               // those with a subject
+)
+
+func (want wanted) scope(sh *shape, r *Record, i int) bool {
+	switch want {
+	case toSeal:
+		return len(r.Header) == 0 || sh.uses(i) || r.Scopes[i].Subject.ID != ""
+	case toOpen:
+		return sh.uses(i)
+	default:
+		return r.Scopes[i].Subject.ID != ""
+	}
+}
+
+// keys are the subject keys of a call, in the order of the scopes of all its records.
+type keys struct {
+	refs []keyRef
+	sets []*keySet
+}
+
+// fewKeys is room for the keys of a call on the stack, which most calls fit in.
+type fewKeys struct {
+	refs [4]keyRef
+	sets [4]*keySet
+}
+
+// prepare resolves the keys of the wanted scopes; the others get nil. A subject
+// that breaks the rules fails the call, or gets nil when opening.
+func (k *Keyring) prepare(ctx context.Context, w *work, recs []Record, want wanted, got keys) (keys, error) {
 	for i := range recs {
+		sh := w.shapes[i]
 		for j := range recs[i].Scopes {
 			s := &recs[i].Scopes[j]
-			if !want(w.shapes[i], &recs[i], j) {
-				w.refs = append(w.refs, keyRef{})
-				continue
-			}
-			if err := s.Subject.Validate(); err != nil {
-				if !skip {
-					return fmt.Errorf("record %d (%s), group %q: %w", i, recs[i].Name, s.Group, err)
+			ref := keyRef{}
+			if want.scope(sh, &recs[i], j) {
+				err := s.Subject.Validate()
+				if err != nil && want != toOpen {
+					return got, fmt.Errorf("record %d (%s), group %q: %w", i, sh.record, sh.scopes[j].group, err)
 				}
-				w.refs = append(w.refs, keyRef{})
-				continue
+				if err == nil {
+					ref = keyRef{s.Subject.Tenant, s.Subject.Kind, s.Subject.ID, s.Purpose}
+				}
 			}
-			w.refs = append(w.refs, keyRef{s.Subject.Tenant, s.Subject.Kind, s.Subject.ID, s.Purpose})
+			got.refs = append(got.refs, ref)
 		}
 	}
-	w.sets = slices.Grow(w.sets[:0], len(w.refs))[:len(w.refs)]
-	return k.acquire(ctx, w.refs, w.sets, mint)
+	if n := len(got.refs); n <= cap(got.sets) {
+		got.sets = got.sets[:n]
+	} else {
+		got.sets = make([]*keySet, n)
+	}
+	if err := k.acquire(ctx, got.refs, got.sets, want == toSeal); err != nil {
+		return got, err
+	}
+	return got, k.findOlder(ctx, w, recs, got)
 }
 
 // SealRecords seals every cell of every record: Cells[i].Plain becomes
@@ -109,6 +141,25 @@ func (k *Keyring) prepare(ctx context.Context, w *work, recs []Record, mint, ski
 // It is all or nothing: after an error the outputs mean nothing. ErrForgotten:
 // a subject was forgotten. ErrNoSubject: a scope has none. ErrUnavailable: retry.
 func (k *Keyring) SealRecords(ctx context.Context, recs []Record) error {
+	headers := make([][]byte, len(recs))
+	if err := k.SealRecordsTo(ctx, recs, headers); err != nil {
+		return err
+	}
+	for i := range recs {
+		if headers[i] != nil {
+			recs[i].Header = headers[i]
+		}
+	}
+	return nil
+}
+
+// SealRecordsTo is SealRecords, but puts new headers into headers, one per
+// record and nil where it did not change, instead of the records: these can then
+// lie on the caller's stack.
+func (k *Keyring) SealRecordsTo(ctx context.Context, recs []Record, headers [][]byte) error {
+	if len(headers) != len(recs) {
+		return fmt.Errorf("envelope: %d headers for %d records", len(headers), len(recs))
+	}
 	w, _ := workPool.Get().(*work)
 	defer w.release()
 	if err := w.check(recs); err != nil {
@@ -125,37 +176,34 @@ func (k *Keyring) SealRecords(ctx context.Context, recs []Record) error {
 			}
 		}
 	}
-	want := func(s *shape, r *Record, scope int) bool {
-		return len(r.Header) == 0 || s.uses(scope) || r.Scopes[scope].Subject.ID != ""
-	}
-	if err := k.prepare(ctx, w, recs, true, false, want); err != nil {
-		return err
-	}
-	if err := k.findOlder(ctx, w, recs); err != nil {
+	var few fewKeys
+	got, err := k.prepare(ctx, w, recs, toSeal, keys{few.refs[:0], few.sets[:0]})
+	if err != nil {
 		return err
 	}
 	at := 0
 	for i := range recs {
 		r := &recs[i]
-		sets := w.sets[at : at+len(r.Scopes)]
+		sets := got.sets[at : at+len(r.Scopes)]
 		at += len(r.Scopes)
-		if err := k.sealRecord(w, w.shapes[i], r, sets); err != nil {
-			return fmt.Errorf("record %d (%s): %w", i, r.Name, err)
+		if headers[i], err = k.sealRecord(w, w.shapes[i], r, sets); err != nil {
+			return fmt.Errorf("record %d (%s): %w", i, w.shapes[i].record, err)
 		}
 	}
 	return nil
 }
 
-func (k *Keyring) sealRecord(w *work, sh *shape, r *Record, sets []*keySet) error {
+// sealRecord seals the cells and returns the header, nil if it did not change.
+func (k *Keyring) sealRecord(w *work, sh *shape, r *Record, sets []*keySet) ([]byte, error) {
 	changed := true
 	if len(r.Header) == 0 {
 		if err := k.mintDEKs(w, sh, r, sets); err != nil {
-			return err
+			return nil, err
 		}
 	} else {
 		var err error
 		if changed, err = k.reuseDEKs(w, sh, r, sets); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	suite := Suite(w.hdr.CellSuite)
@@ -167,9 +215,10 @@ func (k *Keyring) sealRecord(w *work, sh *shape, r *Record, sets []*keySet) erro
 		size += 1 + suite.overhead() + len(r.Cells[i].Plain)
 	}
 	out := make([]byte, 0, size)
+	var header []byte
 	if changed {
 		out = w.hdr.Append(out)
-		r.Header = slices.Clip(out)
+		header = slices.Clip(out)
 	}
 	for i := range r.Cells {
 		c := &r.Cells[i]
@@ -179,7 +228,7 @@ func (k *Keyring) sealRecord(w *work, sh *shape, r *Record, sets []*keySet) erro
 		out = suite.seal(w.aeads[c.Scope], out, c.Plain, sh.cells[i].at(b0, suite))
 		c.Sealed, c.Err = out[start:len(out):len(out)], nil
 	}
-	return nil
+	return header, nil
 }
 
 // mintDEKs draws a data key per scope and wraps each: w.hdr and w.aeads.
@@ -208,16 +257,14 @@ func (k *Keyring) mintDEKs(w *work, sh *shape, r *Record, sets []*keySet) error 
 func (k *Keyring) wrapDEKs(w *work, sh *shape, r *Record, sets []*keySet) error {
 	rd := recordDigest(&w.hdr)
 	bound := w.hdr.Flags&wire.FlagRowID != 0
-	w.wraps = w.wraps[:0]
 	for pos, i := range sh.order[:len(r.Scopes)] {
 		key := &sets[i].newest
 		s := &w.hdr.Scopes[pos]
 		s.WrapSuite, s.KID = byte(key.suite), key.kid
 		w.aad = appendDEKAAD(w.aad[:0], k.id, key.suite, key.kid, &r.Scopes[i].Subject, sh.scopes[i].names, bound, r.RowID, &rd)
-		start := len(w.wraps)
-		w.wraps = key.suite.seal(key.aead, w.wraps, w.deks[i][:], w.aad)
-		s.Wrap = w.wraps[start:len(w.wraps):len(w.wraps)]
-		sets[i].countWrap(s.Wrap)
+		w.wrap = key.suite.seal(key.aead, w.wrap[:0], w.deks[i][:], w.aad)
+		s.SetWrap(w.wrap)
+		sets[i].countWrap(w.wrap)
 	}
 	return nil
 }
@@ -320,7 +367,7 @@ func (k *Keyring) openDEK(w *work, sh *shape, r *Record, i int, set *keySet, rd 
 		rowID = ""
 	}
 	w.aad = appendDEKAAD(w.aad[:0], k.id, key.suite, key.kid, &r.Scopes[i].Subject, sh.scopes[i].names, bound, rowID, rd)
-	dek, err := key.suite.open(key.aead, w.deks[i][:0], s.Wrap, w.aad)
+	dek, err := key.suite.open(key.aead, w.deks[i][:0], s.Wrap(), w.aad)
 	if err != nil || len(dek) != keySize {
 		return ErrDecrypt
 	}
@@ -334,7 +381,7 @@ func (k *Keyring) openDEK(w *work, sh *shape, r *Record, i int, set *keySet, rd 
 
 // findOlder reloads the keys of scopes whose header names a version this
 // process has not seen: another process made it after ours was cached.
-func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record) error {
+func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record, got keys) error {
 	at := 0
 	var stale []int
 	var refs []keyRef
@@ -343,22 +390,22 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record) error {
 		r := &recs[i]
 		base := at
 		at = base + len(r.Scopes)
-		w.whose = nil
+		w.parsed = -1
 		if len(r.Header) == 0 || wire.ParseHeader(r.Header, &w.hdr) != nil {
 			continue
 		}
-		w.whose = r
+		w.parsed = i
 		for j := range r.Scopes {
 			pos := headerScope(&w.hdr, w.shapes[i].scopes[j].tag)
 			if pos < 0 {
 				continue
 			}
-			set := w.sets[base+j]
+			set := got.sets[base+j]
 			kid := w.hdr.Scopes[pos].KID
 			if set == nil || set.forgotten || set.byKID(kid) != nil || k.led.isDead(kid) {
 				continue
 			}
-			stale, refs, lost = append(stale, base+j), append(refs, w.refs[base+j]), append(lost, kid)
+			stale, refs, lost = append(stale, base+j), append(refs, got.refs[base+j]), append(lost, kid)
 		}
 	}
 	if len(stale) == 0 {
@@ -374,7 +421,7 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record) error {
 	var srefs []SRef
 	var gone []KeyID
 	for i, at := range stale {
-		w.sets[at] = sets[i]
+		got.sets[at] = sets[i]
 		if sets[i] == nil || !sets[i].forgotten && sets[i].byKID(lost[i]) == nil {
 			gone = append(gone, lost[i])
 			srefs = append(srefs, k.sref(refs[i].tenant, refs[i].kind, refs[i].id))
@@ -404,25 +451,23 @@ func (k *Keyring) OpenRecords(ctx context.Context, recs []Record) error {
 	if err := w.check(recs); err != nil {
 		return err
 	}
-	want := func(s *shape, _ *Record, scope int) bool { return s.uses(scope) }
-	if err := k.prepare(ctx, w, recs, false, true, want); err != nil {
-		return err
-	}
-	if err := k.findOlder(ctx, w, recs); err != nil {
+	var few fewKeys
+	got, err := k.prepare(ctx, w, recs, toOpen, keys{few.refs[:0], few.sets[:0]})
+	if err != nil {
 		return err
 	}
 	at := 0
 	for i := range recs {
 		r := &recs[i]
-		k.openRecord(w, w.shapes[i], r, w.sets[at:at+len(r.Scopes)])
+		k.openRecord(w, w.shapes[i], r, w.parsed == i, got.sets[at:at+len(r.Scopes)])
+		w.parsed = -1
 		at += len(r.Scopes)
 	}
 	return nil
 }
 
-func (k *Keyring) openRecord(w *work, sh *shape, r *Record, sets []*keySet) {
-	damaged := w.whose != r && wire.ParseHeader(r.Header, &w.hdr) != nil
-	w.whose = nil
+func (k *Keyring) openRecord(w *work, sh *shape, r *Record, parsed bool, sets []*keySet) {
+	damaged := !parsed && wire.ParseHeader(r.Header, &w.hdr) != nil
 	var rd [32]byte
 	if !damaged {
 		rd = recordDigest(&w.hdr)
@@ -483,21 +528,20 @@ func (k *Keyring) RewrapRecords(ctx context.Context, recs []Record) (changed int
 	}
 	for i := range recs {
 		if len(recs[i].Header) == 0 {
-			return 0, fmt.Errorf("envelope: record %d (%s) has no header: it was never sealed", i, recs[i].Name)
+			return 0, fmt.Errorf("envelope: record %d (%s) has no header: it was never sealed", i, w.shapes[i].record)
 		}
 	}
-	if err := k.prepare(ctx, w, recs, false, false, func(_ *shape, r *Record, scope int) bool { return r.Scopes[scope].Subject.ID != "" }); err != nil {
-		return 0, err
-	}
-	if err := k.findOlder(ctx, w, recs); err != nil {
+	var few fewKeys
+	got, err := k.prepare(ctx, w, recs, toRewrap, keys{few.refs[:0], few.sets[:0]})
+	if err != nil {
 		return 0, err
 	}
 	at := 0
 	for i := range recs {
 		r := &recs[i]
-		done, err := k.rewrapRecord(w, w.shapes[i], r, w.sets[at:at+len(r.Scopes)])
+		done, err := k.rewrapRecord(w, w.shapes[i], r, got.sets[at:at+len(r.Scopes)])
 		if err != nil {
-			return changed, fmt.Errorf("record %d (%s): %w", i, r.Name, err)
+			return changed, fmt.Errorf("record %d (%s): %w", i, w.shapes[i].record, err)
 		}
 		if done {
 			changed++
@@ -514,7 +558,6 @@ func (k *Keyring) rewrapRecord(w *work, sh *shape, r *Record, sets []*keySet) (b
 	rd := recordDigest(&w.hdr)
 	bound := w.hdr.Flags&wire.FlagRowID != 0
 	changed := false
-	w.wraps = slices.Grow(w.wraps[:0], MaxScopes*80)
 	for i := range r.Scopes {
 		pos := headerScope(&w.hdr, sh.scopes[i].tag)
 		if pos < 0 || r.Scopes[i].Subject.ID == "" {
@@ -540,10 +583,9 @@ func (k *Keyring) rewrapRecord(w *work, sh *shape, r *Record, sets []*keySet) (b
 		}
 		s.WrapSuite, s.KID = byte(key.suite), key.kid
 		w.aad = appendDEKAAD(w.aad[:0], k.id, key.suite, key.kid, &r.Scopes[i].Subject, sh.scopes[i].names, bound, rowID, &rd)
-		start := len(w.wraps)
-		w.wraps = key.suite.seal(key.aead, w.wraps, w.deks[i][:], w.aad)
-		s.Wrap = w.wraps[start:len(w.wraps):len(w.wraps)]
-		sets[i].countWrap(s.Wrap)
+		w.wrap = key.suite.seal(key.aead, w.wrap[:0], w.deks[i][:], w.aad)
+		s.SetWrap(w.wrap)
+		sets[i].countWrap(w.wrap)
 		changed = true
 	}
 	if changed {

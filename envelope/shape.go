@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // shape is what the records of one type have in common: their names, checked,
@@ -48,16 +49,17 @@ func (s *shape) is(r *Record) bool {
 	return true
 }
 
-// newShape checks the names of a record.
+// newShape checks the names of a record. It keeps none of the record's memory:
+// so the records of a call can lie on the caller's stack.
 func newShape(r *Record) (*shape, error) {
-	n := len(r.Scopes)
-	if r.Name == "" || n == 0 || n > MaxScopes {
-		return nil, fmt.Errorf("envelope: a record needs a name and 1 to %d scopes, %q has %d", MaxScopes, r.Name, n)
+	n, name := len(r.Scopes), strings.Clone(r.Name)
+	if name == "" || n == 0 || n > MaxScopes {
+		return nil, fmt.Errorf("envelope: a record needs a name and 1 to %d scopes, %q has %d", MaxScopes, name, n)
 	}
-	if err := validName("record name", r.Name); err != nil {
+	if err := validName("record name", name); err != nil {
 		return nil, err
 	}
-	s := &shape{record: r.Name, scopes: make([]scopeShape, n), cells: make([]cellShape, len(r.Cells))}
+	s := &shape{record: name, scopes: make([]scopeShape, n), cells: make([]cellShape, len(r.Cells))}
 	for i := range r.Scopes {
 		group, purpose := r.Scopes[i].Group, r.Scopes[i].Purpose
 		if err := validName("group", group); err != nil {
@@ -66,24 +68,24 @@ func newShape(r *Record) (*shape, error) {
 		if err := validName("purpose", purpose); err != nil {
 			return nil, err
 		}
-		s.scopes[i] = scopeShape{group: group, purpose: purpose, tag: scopeTag(group, purpose), names: appendScopeNames(nil, r.Name, group, purpose)}
+		s.scopes[i] = scopeShape{group: group, purpose: purpose, tag: scopeTag(group, purpose), names: appendScopeNames(nil, name, group, purpose)}
 		s.order[i] = i
 	}
 	slices.SortFunc(s.order[:n], func(a, b int) int { return cmp.Compare(s.scopes[a].tag, s.scopes[b].tag) })
 	for i := 1; i < n; i++ {
 		if a, b := &s.scopes[s.order[i-1]], &s.scopes[s.order[i]]; a.tag == b.tag {
-			return nil, fmt.Errorf("envelope: scopes (%q, %q) and (%q, %q) of record %q have the same tag: rename one", a.group, a.purpose, b.group, b.purpose, r.Name)
+			return nil, fmt.Errorf("envelope: scopes (%q, %q) and (%q, %q) of record %q have the same tag: rename one", a.group, a.purpose, b.group, b.purpose, name)
 		}
 	}
 	for i := range r.Cells {
 		c := &r.Cells[i]
 		if c.Scope < 0 || c.Scope >= n || c.Field == "" {
-			return nil, fmt.Errorf("envelope: cell %d of record %q: bad scope or field name", i, r.Name)
+			return nil, fmt.Errorf("envelope: cell %d of record %q: bad scope or field name", i, name)
 		}
 		if err := validName("field name", c.Field); err != nil {
 			return nil, err
 		}
-		s.cells[i] = cellShape{scope: c.Scope, field: c.Field, context: appendCellContext(nil, r.Name, c.Field)}
+		s.cells[i] = cellShape{scope: c.Scope, field: c.Field, context: appendCellContext(nil, name, c.Field)}
 		s.used |= 1 << c.Scope
 	}
 	return s, nil

@@ -21,6 +21,7 @@ const (
 	keyLen     = 32
 	CommitLen  = 32
 	KindWhole  = 1
+	maxWrapLen = 24 + keyLen + 16
 )
 
 // NonceLen returns the nonce size of a suite and whether the suite is known.
@@ -34,14 +35,22 @@ func NonceLen(suite byte) (int, bool) {
 	return 0, false
 }
 
-// Scope is one wrapped data key. Wrap is nonce, ciphertext and tag.
+// Scope is one wrapped data key. It has no pointers, so that a Header can be
+// reused without holding on to what it was parsed from.
 type Scope struct {
 	WrapSuite byte
+	wrapLen   uint8
 	Tag       uint16
 	KID       [kidLen]byte
-	Wrap      []byte
+	wrap      [maxWrapLen]byte
 	Commit    [CommitLen]byte
 }
+
+// Wrap returns nonce, ciphertext and tag. It aliases the Scope.
+func (s *Scope) Wrap() []byte { return s.wrap[:s.wrapLen:s.wrapLen] }
+
+// SetWrap copies b, of a known suite.
+func (s *Scope) SetWrap(b []byte) { s.wrapLen = uint8(copy(s.wrap[:], b)) }
 
 // Header is a parsed record header. Scopes are in ascending order of Tag.
 type Header struct {
@@ -59,7 +68,7 @@ func (h *Header) Prelude() [preludeLen]byte {
 func (h *Header) Len() int {
 	n := preludeLen
 	for i := range h.Scopes {
-		n += 1 + 2 + kidLen + len(h.Scopes[i].Wrap) + CommitLen
+		n += 1 + 2 + kidLen + int(h.Scopes[i].wrapLen) + CommitLen
 	}
 	return n
 }
@@ -73,13 +82,13 @@ func (h *Header) Append(dst []byte) []byte {
 		dst = append(dst, s.WrapSuite)
 		dst = binary.BigEndian.AppendUint16(dst, s.Tag)
 		dst = append(dst, s.KID[:]...)
-		dst = append(dst, s.Wrap...)
+		dst = append(dst, s.Wrap()...)
 		dst = append(dst, s.Commit[:]...)
 	}
 	return dst
 }
 
-// ParseHeader parses b whole into h, reusing h.Scopes. The Wraps alias b.
+// ParseHeader parses b whole into h, reusing h.Scopes, and keeps nothing of b.
 func ParseHeader(b []byte, h *Header) error {
 	if len(b) < preludeLen || b[0] != Format {
 		return ErrFormat
@@ -103,13 +112,15 @@ func ParseHeader(b []byte, h *Header) error {
 		if !ok || len(b) < 3+kidLen+wrap+CommitLen {
 			return ErrFormat
 		}
-		s := Scope{WrapSuite: b[0], Tag: binary.BigEndian.Uint16(b[1:]), Wrap: b[3+kidLen : 3+kidLen+wrap : 3+kidLen+wrap]}
-		copy(s.KID[:], b[3:])
-		copy(s.Commit[:], b[3+kidLen+wrap:])
-		if i > 0 && h.Scopes[i-1].Tag >= s.Tag {
+		tag := binary.BigEndian.Uint16(b[1:])
+		if i > 0 && h.Scopes[i-1].Tag >= tag {
 			return ErrFormat
 		}
-		h.Scopes = append(h.Scopes, s)
+		h.Scopes = append(h.Scopes, Scope{WrapSuite: b[0], Tag: tag})
+		s := &h.Scopes[i]
+		copy(s.KID[:], b[3:])
+		s.SetWrap(b[3+kidLen : 3+kidLen+wrap])
+		copy(s.Commit[:], b[3+kidLen+wrap:])
 		b = b[3+kidLen+wrap+CommitLen:]
 	}
 	if len(b) != 0 {

@@ -67,7 +67,7 @@ func TestWrapsCannotGrowIntoTheirNeighbours(t *testing.T) {
 	var h wire.Header
 	require.NoError(t, wire.ParseHeader(b, &h))
 	want := bytes.Clone(b)
-	_ = append(h.Scopes[0].Wrap, 0xff)
+	_ = append(h.Scopes[0].Wrap(), 0xff)
 	require.Equal(t, want, b)
 }
 
