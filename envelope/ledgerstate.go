@@ -24,7 +24,7 @@ type ledgerState struct {
 	seq   uint64
 	head  [32]byte
 	epoch uint64 // the last root the ledger saw switched to
-	begun uint64 // the last epoch it allocated
+	begun uint64 // the highest epoch it allocated
 	root  []byte // commitment of that last root
 	dead  map[KeyID]struct{}
 	dirty map[PageID]uint64
@@ -145,7 +145,7 @@ func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
 	case LedgerInit, LedgerRootSwitch:
 		l.epoch, l.begun, l.root = e.Epoch, max(l.begun, e.Epoch), e.RootCommit
 	case LedgerRootBegin:
-		l.begun = e.Epoch
+		l.begun = max(l.begun, e.Epoch)
 	case LedgerForget, LedgerForgetMore:
 		for _, kid := range e.KIDs {
 			l.dead[kid] = struct{}{}
