@@ -1,4 +1,4 @@
-// The cases of accumulated.json, drawn as vectors/README.md describes.
+// The cases of accumulated.json, drawn as README.md above describes.
 import { createCipheriv, createHash } from 'node:crypto'
 import { stream } from './chacha8rand.mjs'
 import * as f from './format.mjs'
@@ -44,7 +44,7 @@ function record(src, put) {
     s.dek = src.bytes(32)
     s.commit = f.dekCommit(cellSuite, s.dek)
   }
-  const sorted = scopes.toSorted((a, b) => Buffer.compare(a.tag, b.tag))
+  const sorted = [...scopes].sort((a, b) => Buffer.compare(a.tag, b.tag))
   const prelude = Buffer.from([1, cellSuite, (bound ? 0x10 : 0) | scopes.length])
   const digest = createHash('sha256').update(Buffer.concat([f.lp('lethe/1/record'), prelude, ...sorted.flatMap((s) => [s.tag, s.commit])])).digest()
   for (const s of sorted) s.wrap = seal(s.wrapSuite, s.key, src.bytes(nonceLength(s.wrapSuite)), s.dek, f.dekContext(store, s, s.names, bound, digest))

@@ -1,5 +1,5 @@
-// A reader of the Lethe format, version 1, written from FORMAT.md alone. It
-// opens and verifies; it never writes. Section numbers are those of FORMAT.md.
+// A reader of the Lethe format, version 1, written from FORMAT.md. It opens
+// and verifies; it never writes. Numbers after a check are those of section 7.
 import { createDecipheriv, createHash, createHmac, timingSafeEqual } from 'node:crypto'
 
 // Failure is an expected failure. Its kind is one of the classes of section 7
@@ -182,6 +182,49 @@ export function openCell(headerBytes, cell, store, names, keys, isDead) {
   const context = cellContext(cell[0], header.cellSuite, names.record, names.field)
   const plain = open(header.cellSuite, scope.dek, cell.subarray(1), context) // 8
   return { header, scope, context, codec: cell[0] & 15, plain }
+}
+
+// Section 8: stored forms. of is 'header', 'cell' or 'index'; null is NULL.
+
+const isOf = {
+  header: (b) => b.length >= 110 && b[0] === 1,
+  cell: (b) => b.length >= 29 && b[0] >> 4 === 1,
+  index: (b) => b.length >= 3 && b.length <= 34 && b[0] < 0x20,
+}
+
+function decodeText(text, of) {
+  const b = Buffer.from(text, 'base64url') // takes more than it should
+  require(b.toString('base64url') === text && isOf[of](b), 'refused', 'not a stored form')
+  return b
+}
+
+// readColumn reads the bytes of a column that may hold either form.
+export function readColumn(value, of) {
+  if (value.length === 0) return null
+  if (isOf[of](value)) return value
+  const text = value.toString('latin1')
+  if (/^\\x([0-9a-f]{2})+$/i.test(text)) {
+    const b = Buffer.from(text.slice(2), 'hex')
+    require(isOf[of](b), 'refused', 'not a stored form')
+    return b
+  }
+  return decodeText(text, of)
+}
+
+export function readJSON(value, of) {
+  const text = value.toString('utf8')
+  if (/^[ \t\r\n]*null[ \t\r\n]*$/.test(text)) return null
+  const string = '("(?:[^"\\\\]|\\\\.)*")'
+  const tokens = new RegExp(`^${['', '{', string, ':', string, '}', ''].join('[ \t\r\n]*')}$`).exec(text)
+  require(tokens, 'refused', 'not an object of one member that is a string')
+  let name, sealed
+  try {
+    ;[name, sealed] = [JSON.parse(tokens[1]), JSON.parse(tokens[2])]
+  } catch {
+    throw new Failure('refused', 'not JSON')
+  }
+  require(name === '$lethe', 'refused', 'another member')
+  return decodeText(sealed, of)
 }
 
 // Section 9: pseudonyms and blind indexes.

@@ -1,4 +1,4 @@
-// Reads the scenarios of testdata/vectors, as README.md there describes them,
+// Reads the scenarios of testdata/vectors, as README.md above describes them,
 // and opens their records and key stores.
 import * as f from './format.mjs'
 

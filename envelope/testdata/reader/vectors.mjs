@@ -50,9 +50,19 @@ function checkAccumulated(v) {
   return { opened: v.cases, refused: 0 }
 }
 
+function checkForms(v) {
+  for (const form of v.forms) {
+    const read = form.in === 'json' ? f.readJSON : f.readColumn
+    const got = attempt(() => ({ bytes: read(hex(form.value), form.of) }))
+    same({ error: got.error, bytes: got.bytes ? text(got.bytes) : undefined }, { error: form.error, bytes: form.bytes }, `${form.of} in ${form.in}: ${form.about}`)
+  }
+  return { opened: v.forms.filter((form) => !form.error).length, refused: v.forms.filter((form) => form.error).length }
+}
+
 function check(v) {
   if ('header' in v) return checkCells(v)
   if ('roots' in v) return checkKeyStore(v)
+  if ('forms' in v) return checkForms(v)
   if ('srefs' in v) return checkPseudonyms(v)
   if ('index_values' in v) return checkIndex(v)
   if ('cases' in v) return checkAccumulated(v)
