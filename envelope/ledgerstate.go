@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -198,10 +199,21 @@ func (k *Keyring) syncLocked(ctx context.Context) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	k.led.mu.Lock()
-	defer k.led.mu.Unlock()
+	if err := k.led.takeAll(entries, k.id); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(entries, func(e LedgerEntry) bool { return len(e.KIDs) > 0 }) {
+		// Another process forgot: what is known to be dead neither opens nor seals.
+		k.cache.drop(func(set *keySet) bool { return k.led.anyDead(set.keys) })
+	}
+	return nil
+}
+
+func (l *ledgerState) takeAll(entries []LedgerEntry, id StoreID) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for i := range entries {
-		if err := k.led.take(&entries[i], k.id); err != nil {
+		if err := l.take(&entries[i], id); err != nil {
 			return err
 		}
 	}
