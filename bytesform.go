@@ -107,6 +107,10 @@ func parseText(text []byte, ok check) ([]byte, bool, error) {
 			return b, false, nil
 		}
 	}
+	return parseBase64(text, ok)
+}
+
+func parseBase64(text []byte, ok check) ([]byte, bool, error) {
 	b, err := base64url.AppendDecode(nil, text) // skips line breaks, strict or not
 	if err != nil || !ok(b) || bytes.ContainsAny(text, "\r\n") {
 		return nil, false, errPlaintext()
@@ -115,7 +119,7 @@ func parseText(text []byte, ok check) ([]byte, bool, error) {
 }
 
 func parseJSON(data []byte, ok check) ([]byte, bool, error) {
-	if bytes.Equal(bytes.TrimSpace(data), []byte("null")) {
+	if string(bytes.Trim(data, " \t\r\n")) == "null" {
 		return nil, true, nil
 	}
 	// By tokens: Unmarshal would take a member that is named twice.
@@ -132,5 +136,5 @@ func parseJSON(data []byte, ok check) ([]byte, bool, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, false, errPlaintext()
 	}
-	return parseText([]byte(text), ok)
+	return parseBase64([]byte(text), ok)
 }

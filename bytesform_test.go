@@ -2,6 +2,9 @@ package lethe
 
 import (
 	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
@@ -37,5 +40,41 @@ func TestStoredFormsAreStrict(t *testing.T) {
 	} {
 		_, _, err := parseJSON([]byte(bad), isCell)
 		require.ErrorIs(t, err, ErrNotSealed, "%s", bad)
+	}
+}
+
+// The forms that envelope/FORMAT.md defines, and no others, are read.
+func TestStoredFormVectors(t *testing.T) {
+	data, err := os.ReadFile("envelope/testdata/vectors/stored_forms.json")
+	require.NoError(t, err)
+	var v struct {
+		Forms []struct {
+			About, Of, In, Value, Bytes, Error string
+		}
+	}
+	require.NoError(t, json.Unmarshal(data, &v))
+	require.NotEmpty(t, v.Forms)
+	for _, f := range v.Forms {
+		ok := map[string]check{"header": isHeader, "cell": isCell, "index": isIndex}[f.Of]
+		value, err := hex.DecodeString(f.Value)
+		require.NoError(t, err)
+		parsers := map[string]func() ([]byte, bool, error){
+			"bytes of a column": func() ([]byte, bool, error) { return scanSealed(value, ok) },
+			"text of a column":  func() ([]byte, bool, error) { return scanSealed(string(value), ok) },
+		}
+		if f.In == "json" {
+			parsers = map[string]func() ([]byte, bool, error){"JSON": func() ([]byte, bool, error) { return parseJSON(value, ok) }}
+		}
+		for name, parse := range parsers {
+			got, null, err := parse()
+			what := name + ": " + f.Of + ", " + f.About
+			if f.Error != "" {
+				require.ErrorIs(t, err, ErrNotSealed, what)
+				continue
+			}
+			require.NoError(t, err, what)
+			require.Equal(t, f.Bytes == "", null, what)
+			require.Equal(t, f.Bytes, hex.EncodeToString(got), what)
+		}
 	}
 }

@@ -270,6 +270,26 @@ func (c *keyCache) del(ref keyRef) {
 	}
 }
 
+// drop removes the sets that gone, called under the lock of their shard, says of.
+func (c *keyCache) drop(gone func(*keySet) bool) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		var refs []keyRef
+		for _, set := range s.m {
+			for ; set != nil; set = set.next {
+				if gone(set) {
+					refs = append(refs, set.ref)
+				}
+			}
+		}
+		for j := range refs {
+			s.remove(c.hash(&refs[j]), &refs[j])
+		}
+		s.mu.Unlock()
+	}
+}
+
 func (c *keyCache) purge() {
 	for i := range c.shards {
 		s := &c.shards[i]

@@ -277,7 +277,9 @@ func (k *Keyring) openSystem(ctx context.Context, meta Meta) error {
 		return storeErr(err)
 	}
 	for _, p := range purposes {
-		k.purposes[p.Name], k.names[p.PID] = p.PID, p.Name
+		if err := k.takePurpose(p); err != nil {
+			return err
+		}
 	}
 	if _, err := k.rootKey(ctx, false); err != nil {
 		return err

@@ -254,6 +254,29 @@ func TestForget(t *testing.T) {
 	require.ErrorIs(t, openErr(t, w.ring(t), ada), envelope.ErrForgotten)
 }
 
+// A process that has read the ledger uses no key it lists, cached or not.
+func TestForgetElsewhere(t *testing.T) {
+	w := newWorld(t)
+	here, there := w.ring(t), w.ring(t)
+	ada, eve := envelope.Subject{Kind: "customer", ID: "ada"}, envelope.Subject{Kind: "customer", ID: "eve"}
+	record := func(s envelope.Subject) []envelope.Record {
+		return []envelope.Record{{Name: "r", Scopes: []envelope.Scope{{Subject: s}}, Cells: []envelope.Cell{{Field: "f", Plain: []byte("x")}}}}
+	}
+	recs, others := record(ada), record(eve)
+	require.NoError(t, here.SealRecords(t.Context(), recs))
+	require.NoError(t, here.SealRecords(t.Context(), others))
+	_, err := there.Forget(t.Context(), ada)
+	require.NoError(t, err)
+	_, err = here.Forget(t.Context(), envelope.Subject{Kind: "customer", ID: "bob"}) // reads the ledger
+	require.NoError(t, err)
+
+	require.NoError(t, here.OpenRecords(t.Context(), recs))
+	require.ErrorIs(t, recs[0].Cells[0].Err, envelope.ErrForgotten)
+	require.ErrorIs(t, here.SealRecords(t.Context(), record(ada)), envelope.ErrForgotten, "it would be lost")
+	require.NoError(t, here.OpenRecords(t.Context(), others))
+	require.NoError(t, others[0].Cells[0].Err)
+}
+
 func TestForgetOnePurpose(t *testing.T) {
 	w := newWorld(t)
 	k := w.ring(t)

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,7 +25,7 @@ type ledgerState struct {
 	seq   uint64
 	head  [32]byte
 	epoch uint64 // the last root the ledger saw switched to
-	begun uint64 // the last epoch it allocated
+	begun uint64 // the highest epoch it allocated
 	root  []byte // commitment of that last root
 	dead  map[KeyID]struct{}
 	dirty map[PageID]uint64
@@ -151,7 +152,7 @@ func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
 	case LedgerInit, LedgerRootSwitch:
 		l.epoch, l.begun, l.root = e.Epoch, max(l.begun, e.Epoch), e.RootCommit
 	case LedgerRootBegin:
-		l.begun = e.Epoch
+		l.begun = max(l.begun, e.Epoch)
 	case LedgerForget, LedgerForgetMore:
 		for _, kid := range e.KIDs {
 			l.dead[kid] = struct{}{}
@@ -204,10 +205,21 @@ func (k *Keyring) syncLocked(ctx context.Context) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	k.led.mu.Lock()
-	defer k.led.mu.Unlock()
+	if err := k.led.takeAll(entries, k.id); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(entries, func(e LedgerEntry) bool { return len(e.KIDs) > 0 }) {
+		// Another process forgot: what is known to be dead neither opens nor seals.
+		k.cache.drop(func(set *keySet) bool { return k.led.anyDead(set.keys) })
+	}
+	return nil
+}
+
+func (l *ledgerState) takeAll(entries []LedgerEntry, id StoreID) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for i := range entries {
-		if err := k.led.take(&entries[i], k.id); err != nil {
+		if err := l.take(&entries[i], id); err != nil {
 			return err
 		}
 	}

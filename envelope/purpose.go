@@ -1,6 +1,9 @@
 package envelope
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 func (k *Keyring) purposeID(name string) (PID, bool) {
 	k.purposeMu.RLock()
@@ -49,11 +52,26 @@ func (k *Keyring) learnPurposes(ctx context.Context, rows []KeyRow) error {
 	if err != nil {
 		return storeErr(err)
 	}
+	for _, p := range all {
+		if err := k.takePurpose(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takePurpose remembers a row of the table of purposes, in which numbers and
+// names are unique and for good: a key found under another purpose's number
+// would be one that a forget of the purpose does not find.
+func (k *Keyring) takePurpose(p PurposeRow) error {
 	k.purposeMu.Lock()
 	defer k.purposeMu.Unlock()
-	for _, p := range all {
-		k.purposes[p.Name], k.names[p.PID] = p.PID, p.Name
+	pid, known := k.purposes[p.Name]
+	name, named := k.names[p.PID]
+	if p.PID == 0 || known && pid != p.PID || named && name != p.Name {
+		return fmt.Errorf("%w: the key store's purpose %d was changed, or is there twice: put the table of purposes back", ErrDecrypt, p.PID)
 	}
+	k.purposes[p.Name], k.names[p.PID] = p.PID, p.Name
 	return nil
 }
 
@@ -69,8 +87,5 @@ func (k *Keyring) ensurePurpose(ctx context.Context, name string) (PID, error) {
 	if err != nil {
 		return 0, storeErr(err)
 	}
-	k.purposeMu.Lock()
-	defer k.purposeMu.Unlock()
-	k.purposes[name], k.names[pid] = pid, name
-	return pid, nil
+	return pid, k.takePurpose(PurposeRow{PID: pid, Name: name})
 }

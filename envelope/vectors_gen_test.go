@@ -491,7 +491,7 @@ func macScenarios() []scenario {
 }
 
 func scenarios() []scenario {
-	return slices.Concat(recordScenarios(), macScenarios(), storeScenarios(), []scenario{{"accumulated", accumulatedScenario}})
+	return slices.Concat(recordScenarios(), macScenarios(), storeScenarios(), formScenarios(), []scenario{{"accumulated", accumulatedScenario}})
 }
 
 // TestVectorsAreWhatTheyWere makes every vector again and compares it with its
