@@ -84,6 +84,8 @@ func transact(ctx context.Context, conn *sql.Conn, begin string, fn func(q queri
 			break
 		}
 		if !busy(err) {
+			// A cancelled BEGIN may have begun, and its lock would outlive the caller.
+			rollback(ctx, conn)
 			return err
 		}
 		select {
@@ -102,11 +104,17 @@ func transact(ctx context.Context, conn *sql.Conn, begin string, fn func(q queri
 			return nil
 		}
 	}
-	if _, undo := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); undo != nil {
-		// A full disk rolls back by itself. Never hand out a connection in doubt.
+	rollback(ctx, conn)
+	return err
+}
+
+// rollback ends a transaction that may be open. A connection in doubt is closed
+// rather than given back to the pool: SQLite rolled back by itself (a full disk),
+// or never began.
+func rollback(ctx context.Context, conn *sql.Conn) {
+	if _, err := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); err != nil {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
-	return err
 }
 
 func busy(err error) bool {
