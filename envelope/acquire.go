@@ -92,14 +92,7 @@ func (k *Keyring) acquireMissing(ctx context.Context, refs []keyRef, sets []*key
 		}
 		k.flightMu.Unlock()
 		if own != nil {
-			loaded, err := k.load(ctx, lead, mint)
-			own.err = err
-			k.flightMu.Lock()
-			for _, ref := range lead {
-				delete(k.flights, flightKey{ref, mint})
-			}
-			k.flightMu.Unlock()
-			close(own.done)
+			loaded, err := k.lead(ctx, own, lead, mint)
 			if err != nil {
 				return err
 			}
@@ -131,6 +124,22 @@ func (k *Keyring) acquireMissing(ctx context.Context, refs []keyRef, sets []*key
 	return nil
 }
 
+// lead loads refs and lets those that wait for own go, also if the store panics.
+func (k *Keyring) lead(ctx context.Context, own *flight, refs []keyRef, mint bool) (map[keyRef]*keySet, error) {
+	own.err = context.Canceled // of a panic: the next in line leads
+	defer func() {
+		k.flightMu.Lock()
+		for _, ref := range refs {
+			delete(k.flights, flightKey{ref, mint})
+		}
+		k.flightMu.Unlock()
+		close(own.done)
+	}()
+	loaded, err := k.load(ctx, refs, mint)
+	own.err = err
+	return loaded, err
+}
+
 // load reads refs from the store, minting if asked, and caches what it found.
 func (k *Keyring) load(ctx context.Context, refs []keyRef, mint bool) (map[keyRef]*keySet, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 4*k.opts.Timeout, fmt.Errorf("lethe: key store %w: it did not answer in time", ErrUnavailable))
@@ -160,7 +169,7 @@ func (k *Keyring) load(ctx context.Context, refs []keyRef, mint bool) (map[keyRe
 }
 
 func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[keyRef]*keySet, bool, error) {
-	expires := k.clock.now() + int64(k.opts.CacheTTL)
+	expires, lifted := k.clock.now()+int64(k.opts.CacheTTL), k.lifted.Load()
 	srefs := make([]SRef, len(refs))
 	bySRef := make(map[SRef]struct{}, len(refs))
 	for i, ref := range refs {
@@ -241,6 +250,9 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		if err != nil {
 			return nil, false, storeErr(err)
 		}
+		if err := k.learnTombs(ctx, tombs); err != nil {
+			return nil, false, err
+		}
 		for _, i := range absent {
 			if tombed(tombs, srefs[i], k.pidOf(refs[i].purpose)) {
 				out[refs[i]] = &keySet{forgotten: true, expires: expires}
@@ -248,8 +260,8 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		}
 	}
 	for ref, set := range out {
-		if !k.cache.put(ref, set, func() bool { return k.led.anyDead(set.keys) }) {
-			return nil, true, nil // a forget came between the read and now
+		if !k.cache.put(ref, set, func() bool { return set.forgotten && k.lifted.Load() != lifted || k.led.anyDead(set.keys) }) {
+			return nil, true, nil // a forget or a readmission came between the read and now
 		}
 	}
 	return out, false, nil

@@ -110,6 +110,7 @@ type Keyring struct {
 	flightMu sync.Mutex
 	flights  map[flightKey]*flight
 	forgetMu sync.Mutex
+	lifted   atomic.Uint64 // counts readmissions: what was read as forgotten before one is not remembered
 	closed   atomic.Bool
 }
 

@@ -61,6 +61,11 @@ func (p *leafPool) drop() {
 // is sealed under them. It adds the new keys to sets. again means that another
 // process made one of them first: load again.
 func (k *Keyring) mint(ctx context.Context, mints []mintReq, sets map[keyRef]*keySet, expires int64) (forgotten []keyRef, again bool, err error) {
+	if !k.led.settled() { // a forget may be in the ledger and not in the store
+		if err := k.catchUp(ctx); err != nil {
+			return nil, false, err
+		}
+	}
 	root, err := k.rootKey(ctx, false)
 	if err != nil {
 		return nil, false, err

@@ -110,11 +110,8 @@ func (k *Keyring) loadRoot(ctx context.Context) (*rootKey, error) {
 		}
 	}
 	expires := k.clock.now() + int64(k.opts.CacheTTL)
-	tree, rows, err := k.store.Tree(ctx, k.tree)
+	tree, rows, err := k.activeTree(ctx)
 	if err != nil {
-		return nil, storeErr(err)
-	}
-	if err := k.checkEpoch(ctx, tree.ActiveEpoch); err != nil {
 		return nil, err
 	}
 	secret, row, err := k.unwrapRoot(ctx, tree.ActiveEpoch, rows)

@@ -170,6 +170,7 @@ func methods(ctx context.Context, s *sqlstore.Store) map[string]error {
 	_, _, errs["Tree"] = s.Tree(ctx, 1)
 	_, errs["Pages"] = s.Pages(ctx, 1, []envelope.PageID{1})
 	_, errs["ChildPages"] = s.ChildPages(ctx, 1, 0)
+	_, errs["DirtyPages"] = s.DirtyPages(ctx, 1)
 	_, errs["OpenPages"] = s.OpenPages(ctx, 1, 0, 1)
 	_, errs["CountRootPages"] = s.CountRootPages(ctx, 1, 0)
 	_, _, errs["Keys"] = s.Keys(ctx, 1, 1, make([]envelope.SRef, 1))

@@ -115,6 +115,11 @@ func (s *Store) ChildPages(ctx context.Context, tree envelope.TreeID, parent env
 	return s.pages(ctx, "tree = ? AND parent = ?", int64(tree), int64(parent))
 }
 
+// DirtyPages implements envelope.Store.
+func (s *Store) DirtyPages(ctx context.Context, tree envelope.TreeID) ([]envelope.PageRow, error) {
+	return s.pages(ctx, "tree = ? AND dirty_epoch > 0", int64(tree))
+}
+
 // OpenPages implements envelope.Store.
 func (s *Store) OpenPages(ctx context.Context, tree envelope.TreeID, level uint8, limit int) ([]envelope.PageRow, error) {
 	most := int64(limit)
