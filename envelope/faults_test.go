@@ -289,6 +289,61 @@ func TestUnknownStatesAreRefused(t *testing.T) {
 	require.ErrorIs(t, err, envelope.ErrDecrypt)
 }
 
+// A row wrapped under a generation its page never had, as after half a restore,
+// fails without asking the KMS for the root again and again.
+func TestStaleRowAsksTheKMSNothing(t *testing.T) {
+	w := newWorld(t)
+	ada := seal(t, w.ring(t), record("ada", "a"))
+	h := w.hooked()
+	k := w.ring(t)
+	h.rows = func(rows []envelope.KeyRow) { rows[0].PageGen = 7 }
+	w.key.decrypts.Store(0)
+	require.ErrorIs(t, k.OpenRecords(t.Context(), []envelope.Record{sealedOnly(ada)}), envelope.ErrUnavailable)
+	require.Zero(t, w.key.decrypts.Load())
+	h.rows = nil
+	require.NoError(t, openErr(t, k, ada))
+}
+
+// The keys of a thousand people cost one read, and their first seal one write.
+func TestOneQueryForManySubjects(t *testing.T) {
+	w := newWorld(t)
+	c := &countingStore{Store: w.store}
+	w.store = c
+	recs := make([]envelope.Record, 1000)
+	for i := range recs {
+		recs[i] = record(fmt.Sprint("c", i), "v")
+	}
+	k := w.ring(t)
+	c.reads, c.writes = 0, 0
+	require.NoError(t, k.SealRecords(t.Context(), recs))
+	require.Equal(t, []int{1, 1}, []int{c.reads, c.writes})
+	for i := range recs {
+		recs[i] = sealedOnly(recs[i])
+	}
+	cold := w.ring(t)
+	c.reads, c.writes = 0, 0
+	require.NoError(t, cold.OpenRecords(t.Context(), recs))
+	require.Equal(t, []int{1, 0}, []int{c.reads, c.writes})
+	require.NoError(t, cold.OpenRecords(t.Context(), recs))
+	require.Equal(t, []int{1, 0}, []int{c.reads, c.writes}, "warm")
+}
+
+// countingStore counts the reads and writes of keys.
+type countingStore struct {
+	envelope.Store
+	reads, writes int
+}
+
+func (c *countingStore) Keys(ctx context.Context, tree envelope.TreeID, refVer uint32, srefs []envelope.SRef) ([]envelope.KeyRow, []envelope.PageRow, error) {
+	c.reads++
+	return c.Store.Keys(ctx, tree, refVer, srefs)
+}
+
+func (c *countingStore) Insert(ctx context.Context, in envelope.Insert) (envelope.Inserted, error) {
+	c.writes++
+	return c.Store.Insert(ctx, in)
+}
+
 // A store that hangs does not hang the calls that bring no deadline.
 func TestHangingStore(t *testing.T) {
 	w := newWorld(t)
