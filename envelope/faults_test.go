@@ -137,6 +137,18 @@ func TestLedgerAppendOfUnknownOutcome(t *testing.T) {
 	require.ErrorIs(t, openErr(t, w.ring(t), bob), envelope.ErrForgotten)
 }
 
+// A ledger that another process keeps locked is an outage, not a ledger that does not fit.
+func TestLedgerThatTakesTooLong(t *testing.T) {
+	w := newWorld(t)
+	led := &hookedLedger{Ledger: w.ledger}
+	w.ledger = led
+	k := w.ring(t)
+	led.before = func(envelope.LedgerEntry) error { return context.DeadlineExceeded }
+	_, err := k.Forget(t.Context(), person("ada"))
+	require.ErrorIs(t, err, envelope.ErrUnavailable)
+	require.NotErrorIs(t, err, envelope.ErrLedger)
+}
+
 // A key minted between the ledger entry of a forget and its deletion leaves its
 // page for the next root to re-key, though the process died before it could say
 // so in the ledger.

@@ -128,7 +128,7 @@ func Init(ctx context.Context, store Store, key kms.Key, opts Options) error {
 	}
 	entries, err := opts.Ledger.Read(ctx, 0)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrLedger, err)
+		return ledgerErr(err)
 	}
 	meta, err := store.Meta(ctx)
 	switch {

@@ -191,7 +191,7 @@ func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
 func (k *Keyring) openLedger(ctx context.Context, meta Meta) error {
 	entries, err := k.opts.Ledger.Read(ctx, 0)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrLedger, err)
+		return ledgerErr(err)
 	}
 	k.led.mu.Lock()
 	defer k.led.mu.Unlock()
@@ -220,7 +220,7 @@ func (k *Keyring) syncLedger(ctx context.Context) error {
 func (k *Keyring) syncLocked(ctx context.Context) error {
 	entries, err := k.opts.Ledger.Read(ctx, k.led.seq)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrLedger, err)
+		return ledgerErr(err)
 	}
 	if len(entries) == 0 {
 		return nil
@@ -264,6 +264,18 @@ func (k *Keyring) appendLedger(ctx context.Context, e *LedgerEntry) error {
 	return fmt.Errorf("lethe: too many processes write the ledger: %w", ErrUnavailable)
 }
 
+// ledgerErr reports what a Ledger returned: the caller's cancellation as it is, a
+// wait that took too long as an outage, and everything else as ErrLedger.
+func ledgerErr(err error) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("lethe: the ledger is %w: %w", ErrUnavailable, err)
+	}
+	return fmt.Errorf("%w: %w", ErrLedger, err)
+}
+
 // lookUp says what became of an append that failed: the entry may be in the
 // ledger all the same, and then it counts.
 func (k *Keyring) lookUp(ctx context.Context, e *LedgerEntry, failure error) error {
@@ -274,7 +286,7 @@ func (k *Keyring) lookUp(ctx context.Context, e *LedgerEntry, failure error) err
 	case err != nil:
 		return fmt.Errorf("%w: whether entry %d was written is unknown (%w): call again to see", ErrLedger, e.Seq, errors.Join(failure, err))
 	case len(entries) == 0 || !hmac.Equal(entries[0].MAC, e.MAC):
-		return fmt.Errorf("%w: it could not be written, nothing was changed: %w", ErrLedger, failure)
+		return ledgerErr(fmt.Errorf("it could not be written, nothing was changed: %w", failure))
 	}
 	k.led.mu.Lock()
 	defer k.led.mu.Unlock()
@@ -293,7 +305,7 @@ func (k *Keyring) catchUp(ctx context.Context) error {
 		}
 		entries, err := k.opts.Ledger.Read(ctx, meta.AppliedSeq)
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrLedger, err)
+			return ledgerErr(err)
 		}
 		if len(entries) == 0 {
 			k.led.mu.Lock()
