@@ -246,11 +246,8 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		for j, i := range absent {
 			lost[j] = srefs[i]
 		}
-		tombs, _, err := k.store.Evidence(ctx, k.tree, refVersion, lost, nil)
+		tombs, err := k.tombs(ctx, lost)
 		if err != nil {
-			return nil, false, storeErr(err)
-		}
-		if err := k.learnTombs(ctx, tombs); err != nil {
 			return nil, false, err
 		}
 		for _, i := range absent {
@@ -317,6 +314,24 @@ func (s *keySet) add(row *KeyRow, secret []byte) error {
 	}
 	s.keys = append(s.keys, key)
 	return nil
+}
+
+// tombs reads the tombs of srefs, and the purposes again where one was made by
+// another process.
+func (k *Keyring) tombs(ctx context.Context, srefs []SRef) ([]Tomb, error) {
+	tombs, _, err := k.store.Evidence(ctx, k.tree, refVersion, srefs, nil)
+	if err != nil {
+		return nil, storeErr(err)
+	}
+	for _, t := range tombs {
+		if t.PID == 0 {
+			continue
+		}
+		if _, ok := k.purposeName(t.PID); !ok {
+			return tombs, k.readPurposes(ctx)
+		}
+	}
+	return tombs, nil
 }
 
 func tombed(tombs []Tomb, sref SRef, pid PID) bool {

@@ -18,8 +18,8 @@ import (
 // hookedStore calls a hook around a method, once each time it is set.
 type hookedStore struct {
 	envelope.Store
-	keys, evidence, tree, beforeForget, rekey func(ctx context.Context) error
-	rows                                      func(rows []envelope.KeyRow) // changes what Keys returns, always
+	keys, evidence, tree, beforeForget, insert, rekey func(ctx context.Context) error
+	rows                                              func(rows []envelope.KeyRow) // changes what Keys returns, always
 }
 
 func fire(ctx context.Context, hook *func(context.Context) error) error {
@@ -56,6 +56,13 @@ func (h *hookedStore) Forget(ctx context.Context, f envelope.Forgetting) ([]enve
 		return nil, err
 	}
 	return h.Store.Forget(ctx, f)
+}
+
+func (h *hookedStore) Insert(ctx context.Context, in envelope.Insert) (envelope.Inserted, error) {
+	if err := fire(ctx, &h.insert); err != nil {
+		return envelope.Inserted{}, err
+	}
+	return h.Store.Insert(ctx, in)
 }
 
 func (h *hookedStore) Rekey(ctx context.Context, r envelope.Rekey) error {
@@ -263,6 +270,21 @@ func TestInitAtOnceWritesOneEntry(t *testing.T) {
 	entries, err := led.Read(t.Context(), 0)
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
+}
+
+// Leaves that were in use when a mint failed are filled by the next.
+func TestFailedMintsWasteNoLeaves(t *testing.T) {
+	w := newWorld(t)
+	h := w.hooked()
+	k := w.ring(t)
+	for i := range 20 {
+		h.insert = failOnce
+		require.ErrorIs(t, k.SealRecords(t.Context(), []envelope.Record{record("ada", "a")}), envelope.ErrUnavailable)
+		seal(t, k, record(fmt.Sprint("c", i), "v"))
+	}
+	n, err := w.store.CountRootPages(t.Context(), 1, 0)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
 }
 
 // A store that panics under a server that recovers leaves nobody waiting.

@@ -48,19 +48,6 @@ func (k *Keyring) learnPurposes(ctx context.Context, rows []KeyRow) error {
 	return k.readPurposes(ctx)
 }
 
-// learnTombs reads the purposes again when tombs have one made by another process.
-func (k *Keyring) learnTombs(ctx context.Context, tombs []Tomb) error {
-	for i := range tombs {
-		if tombs[i].PID == 0 {
-			continue
-		}
-		if _, ok := k.purposeName(tombs[i].PID); !ok {
-			return k.readPurposes(ctx)
-		}
-	}
-	return nil
-}
-
 func (k *Keyring) readPurposes(ctx context.Context) error {
 	all, err := k.store.Purposes(ctx)
 	if err != nil {

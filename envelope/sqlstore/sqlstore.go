@@ -63,12 +63,15 @@ func OpenSQLite(ctx context.Context, path string) (*Store, error) {
 	}
 	db.SetMaxOpenConns(sqliteConns)
 	db.SetMaxIdleConns(sqliteConns)
-	s := NewSQLite(db)
-	s.owned = true
-	if err := db.PingContext(ctx); err != nil {
+	d := &sqlite{db: db, writer: make(chan struct{}, 1)}
+	conn, err := d.conn(ctx)
+	if err == nil {
+		err = conn.Close() // back to the pool
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("sqlstore: %w", err), db.Close())
 	}
-	return s, nil
+	return &Store{db: db, d: d, owned: true}, nil
 }
 
 // OpenPostgres opens a key store in PostgreSQL 13 or later; dsn is a URL or
