@@ -91,14 +91,7 @@ func (k *Keyring) acquireMissing(ctx context.Context, refs []keyRef, sets []*key
 		}
 		k.flightMu.Unlock()
 		if own != nil {
-			loaded, err := k.load(ctx, lead, mint)
-			own.err = err
-			k.flightMu.Lock()
-			for _, ref := range lead {
-				delete(k.flights, flightKey{ref, mint})
-			}
-			k.flightMu.Unlock()
-			close(own.done)
+			loaded, err := k.lead(ctx, own, lead, mint)
 			if err != nil {
 				return err
 			}
@@ -130,6 +123,22 @@ func (k *Keyring) acquireMissing(ctx context.Context, refs []keyRef, sets []*key
 	return nil
 }
 
+// lead loads refs and lets those that wait for own go, also if the store panics.
+func (k *Keyring) lead(ctx context.Context, own *flight, refs []keyRef, mint bool) (map[keyRef]*keySet, error) {
+	own.err = context.Canceled // of a panic: the next in line leads
+	defer func() {
+		k.flightMu.Lock()
+		for _, ref := range refs {
+			delete(k.flights, flightKey{ref, mint})
+		}
+		k.flightMu.Unlock()
+		close(own.done)
+	}()
+	loaded, err := k.load(ctx, refs, mint)
+	own.err = err
+	return loaded, err
+}
+
 // load reads refs from the store, minting if asked, and caches what it found.
 func (k *Keyring) load(ctx context.Context, refs []keyRef, mint bool) (map[keyRef]*keySet, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 4*k.opts.Timeout, fmt.Errorf("lethe: key store %w: it did not answer in time", ErrUnavailable))
@@ -159,7 +168,7 @@ func (k *Keyring) load(ctx context.Context, refs []keyRef, mint bool) (map[keyRe
 }
 
 func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[keyRef]*keySet, bool, error) {
-	expires := k.clock.now() + int64(k.opts.CacheTTL)
+	expires, lifted := k.clock.now()+int64(k.opts.CacheTTL), k.lifted.Load()
 	srefs := make([]SRef, len(refs))
 	bySRef := make(map[SRef]struct{}, len(refs))
 	for i, ref := range refs {
@@ -236,9 +245,9 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		for j, i := range absent {
 			lost[j] = srefs[i]
 		}
-		tombs, _, err := k.store.Evidence(ctx, k.tree, refVersion, lost, nil)
+		tombs, err := k.tombs(ctx, lost)
 		if err != nil {
-			return nil, false, storeErr(err)
+			return nil, false, err
 		}
 		for _, i := range absent {
 			if tombed(tombs, srefs[i], k.pidOf(refs[i].purpose)) {
@@ -247,8 +256,8 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		}
 	}
 	for ref, set := range out {
-		if !k.cache.put(ref, set, func() bool { return k.led.anyDead(set) }) {
-			return nil, true, nil // a forget came between the read and now
+		if !k.cache.put(ref, set, func() bool { return set.forgotten && k.lifted.Load() != lifted || k.led.anyDead(set) }) {
+			return nil, true, nil // a forget or a readmission came between the read and now
 		}
 	}
 	return out, false, nil
@@ -280,6 +289,24 @@ func (k *Keyring) buildSet(rows []KeyRow, kind KeyKind, pages map[PageID]*pageKe
 		return nil, nil
 	}
 	return set, nil
+}
+
+// tombs reads the tombs of srefs, and the purposes again where one was made by
+// another process.
+func (k *Keyring) tombs(ctx context.Context, srefs []SRef) ([]Tomb, error) {
+	tombs, _, err := k.store.Evidence(ctx, k.tree, refVersion, srefs, nil)
+	if err != nil {
+		return nil, storeErr(err)
+	}
+	for _, t := range tombs {
+		if t.PID == 0 {
+			continue
+		}
+		if _, ok := k.purposeName(t.PID); !ok {
+			return tombs, k.readPurposes(ctx)
+		}
+	}
+	return tombs, nil
 }
 
 func tombed(tombs []Tomb, sref SRef, pid PID) bool {

@@ -275,16 +275,10 @@ func (c *keyCache) drop(gone func(*keySet) bool) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		var refs []keyRef
-		for _, set := range s.m {
-			for ; set != nil; set = set.next {
-				if gone(set) {
-					refs = append(refs, set.ref)
-				}
+		for j := len(s.ring) - 1; j >= 0; j-- { // remove moves the last into the gap
+			if set := s.ring[j]; gone(set) {
+				s.remove(set)
 			}
-		}
-		for j := range refs {
-			s.remove(c.hash(&refs[j]), &refs[j])
 		}
 		s.mu.Unlock()
 	}

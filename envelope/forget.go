@@ -114,6 +114,12 @@ func (k *Keyring) Readmit(ctx context.Context, s Subject) error {
 // lift a Forget of the whole subject.
 func (k *Keyring) ReadmitPurpose(ctx context.Context, s Subject, purpose string) error {
 	pid, ok := k.purposeID(purpose)
+	if !ok { // another process may have made it
+		if err := k.readPurposes(ctx); err != nil {
+			return err
+		}
+		pid, ok = k.purposeID(purpose)
+	}
 	if !ok {
 		return fmt.Errorf("%w: the purpose was never used", ErrNotForgotten)
 	}
@@ -127,6 +133,8 @@ func (k *Keyring) readmit(ctx context.Context, s Subject, pid PID) error {
 	if k.closed.Load() {
 		return ErrClosed
 	}
+	ctx, cancel := context.WithTimeout(ctx, 4*k.opts.Timeout)
+	defer cancel()
 	k.forgetMu.Lock()
 	defer k.forgetMu.Unlock()
 	if err := k.catchUp(ctx); err != nil {
@@ -158,11 +166,15 @@ func (k *Keyring) readmit(ctx context.Context, s Subject, pid PID) error {
 	if err := k.appendLedger(ctx, e); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*k.opts.Timeout)
-	defer cancel()
-	err = k.catchUp(ctx)
+	done, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*k.opts.Timeout)
+	defer stop()
+	err = k.catchUp(done)
+	k.lifted.Add(1)
 	k.uncache(s, pid)
-	return err
+	if err != nil {
+		return fmt.Errorf("lethe: the readmission is recorded as ledger entry %d and the key store will follow: %w", e.Seq, err)
+	}
+	return nil
 }
 
 func (k *Keyring) uncache(s Subject, pid PID) {
@@ -180,6 +192,8 @@ func (k *Keyring) Rotate(ctx context.Context, s Subject) (versions int, err erro
 	if err := s.Validate(); err != nil {
 		return 0, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, 4*k.opts.Timeout)
+	defer cancel()
 	if err := k.catchUp(ctx); err != nil {
 		return 0, err
 	}

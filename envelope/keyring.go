@@ -110,6 +110,7 @@ type Keyring struct {
 	flightMu sync.Mutex
 	flights  map[flightKey]*flight
 	forgetMu sync.Mutex
+	lifted   atomic.Uint64 // counts readmissions: what was read as forgotten before one is not remembered
 	closed   atomic.Bool
 }
 
@@ -127,7 +128,7 @@ func Init(ctx context.Context, store Store, key kms.Key, opts Options) error {
 	}
 	entries, err := opts.Ledger.Read(ctx, 0)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrLedger, err)
+		return ledgerErr(err)
 	}
 	meta, err := store.Meta(ctx)
 	switch {

@@ -24,6 +24,7 @@ type ledgerState struct {
 	ready bool
 	seq   uint64
 	head  [32]byte
+	done  uint64 // the last entry known to be applied to the store
 	epoch uint64 // the last root the ledger saw switched to
 	begun uint64 // the highest epoch it allocated
 	root  []byte // commitment of that last root
@@ -35,6 +36,13 @@ func (l *ledgerState) opened() bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.ready
+}
+
+// settled reports whether the store has applied every entry known here.
+func (l *ledgerState) settled() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.done >= l.seq
 }
 
 func (l *ledgerState) isDead(kid KeyID) bool {
@@ -83,6 +91,23 @@ func (l *ledgerState) checkEpoch(epoch uint64) error {
 		return fmt.Errorf("%w: the store's root is of epoch %d, which the ledger never allocated: this is not the store's ledger, or it lost entries", ErrLedger, epoch)
 	}
 	return nil
+}
+
+// activeTree reads the tree and judges its epoch by the ledger. It reads again
+// where the ledger may have moved on since the first time.
+func (k *Keyring) activeTree(ctx context.Context) (tree TreeRow, roots []RootRow, err error) {
+	for range 2 {
+		if tree, roots, err = k.store.Tree(ctx, k.tree); err != nil {
+			return tree, nil, storeErr(err)
+		}
+		if err = k.checkEpoch(ctx, tree.ActiveEpoch); err == nil {
+			break
+		}
+	}
+	if err == nil && tree.State > 1 {
+		err = fmt.Errorf("envelope: the key tree is in state %d, which this version does not know: update Lethe", tree.State)
+	}
+	return tree, roots, err
 }
 
 // checkEpoch judges the epoch the store is in, with the ledger's newest entries
@@ -150,7 +175,9 @@ func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
 	l.seq, l.head = e.Seq, e.hash()
 	switch e.Kind {
 	case LedgerInit, LedgerRootSwitch:
-		l.epoch, l.begun, l.root = e.Epoch, max(l.begun, e.Epoch), e.RootCommit
+		if e.Epoch >= l.epoch { // a process that was slow to complete a switch is late
+			l.epoch, l.begun, l.root = e.Epoch, max(l.begun, e.Epoch), e.RootCommit
+		}
 	case LedgerRootBegin:
 		l.begun = max(l.begun, e.Epoch)
 	case LedgerForget, LedgerForgetMore:
@@ -171,7 +198,7 @@ func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
 func (k *Keyring) openLedger(ctx context.Context, meta Meta) error {
 	entries, err := k.opts.Ledger.Read(ctx, 0)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrLedger, err)
+		return ledgerErr(err)
 	}
 	k.led.mu.Lock()
 	defer k.led.mu.Unlock()
@@ -200,7 +227,7 @@ func (k *Keyring) syncLedger(ctx context.Context) error {
 func (k *Keyring) syncLocked(ctx context.Context) error {
 	entries, err := k.opts.Ledger.Read(ctx, k.led.seq)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrLedger, err)
+		return ledgerErr(err)
 	}
 	if len(entries) == 0 {
 		return nil
@@ -210,7 +237,7 @@ func (k *Keyring) syncLocked(ctx context.Context) error {
 	}
 	if slices.ContainsFunc(entries, func(e LedgerEntry) bool { return len(e.KIDs) > 0 }) {
 		// Another process forgot: what is known to be dead neither opens nor seals.
-		k.cache.drop(func(set *keySet) bool { return k.led.anyDead(set.keys) })
+		k.cache.drop(k.led.anyDead)
 	}
 	return nil
 }
@@ -226,13 +253,17 @@ func (l *ledgerState) takeAll(entries []LedgerEntry, id StoreID) error {
 	return nil
 }
 
-// appendLedger chains, authenticates and appends e, filling in its Seq.
+// appendLedger chains, authenticates and appends e, filling in its Seq. Of
+// LedgerInit there is one only: a second is taken for done.
 func (k *Keyring) appendLedger(ctx context.Context, e *LedgerEntry) error {
 	k.led.appendMu.Lock()
 	defer k.led.appendMu.Unlock()
 	for range 100 {
 		if err := k.syncLocked(ctx); err != nil {
 			return err
+		}
+		if e.Kind == LedgerInit && k.led.seq > 0 {
+			return nil
 		}
 		e.Seq, e.Prev, e.Time, e.Store = k.led.seq+1, append([]byte(nil), k.led.head[:]...), time.Now().Unix(), k.id
 		mac := k.led.key.sum(e.appendCanonical)
@@ -242,13 +273,42 @@ func (k *Keyring) appendLedger(ctx context.Context, e *LedgerEntry) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("%w: it could not be written, nothing was changed: %w", ErrLedger, err)
+			return k.lookUp(ctx, e, err)
 		}
 		k.led.mu.Lock()
 		defer k.led.mu.Unlock()
 		return k.led.take(e, k.id)
 	}
 	return fmt.Errorf("lethe: too many processes write the ledger: %w", ErrUnavailable)
+}
+
+// ledgerErr reports what a Ledger returned: the caller's cancellation as it is, a
+// wait that took too long as an outage, and everything else as ErrLedger.
+func ledgerErr(err error) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("lethe: the ledger is %w: %w", ErrUnavailable, err)
+	}
+	return fmt.Errorf("%w: %w", ErrLedger, err)
+}
+
+// lookUp says what became of an append that failed: the entry may be in the
+// ledger all the same, and then it counts.
+func (k *Keyring) lookUp(ctx context.Context, e *LedgerEntry, failure error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.opts.Timeout)
+	defer cancel()
+	entries, err := k.opts.Ledger.Read(ctx, k.led.seq)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: whether entry %d was written is unknown (%w): call again to see", ErrLedger, e.Seq, errors.Join(failure, err))
+	case len(entries) == 0 || !hmac.Equal(entries[0].MAC, e.MAC):
+		return ledgerErr(fmt.Errorf("it could not be written, nothing was changed: %w", failure))
+	}
+	k.led.mu.Lock()
+	defer k.led.mu.Unlock()
+	return k.led.take(e, k.id)
 }
 
 // catchUp applies to the store, in order, what the ledger has and the store has not.
@@ -263,9 +323,12 @@ func (k *Keyring) catchUp(ctx context.Context) error {
 		}
 		entries, err := k.opts.Ledger.Read(ctx, meta.AppliedSeq)
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrLedger, err)
+			return ledgerErr(err)
 		}
 		if len(entries) == 0 {
+			k.led.mu.Lock()
+			k.led.done = max(k.led.done, meta.AppliedSeq)
+			k.led.mu.Unlock()
 			return nil
 		}
 		prev := meta.LedgerHead
@@ -312,7 +375,8 @@ func (k *Keyring) apply(ctx context.Context, e *LedgerEntry, prev uint64, head [
 
 // recordLate appends a second entry for keys that the forget deleted and its
 // entry does not list (minted in between), and for one applied in a later
-// epoch than it names, so that the next close re-keys their pages.
+// epoch than it names, so that the next close re-keys their pages. If the
+// process dies before, the pages' own mark does that.
 func (k *Keyring) recordLate(ctx context.Context, e *LedgerEntry, gone []KeyRow) error {
 	listed := make(map[KeyID]bool, len(e.KIDs))
 	for _, kid := range e.KIDs {

@@ -51,9 +51,11 @@ func (p *leafPool) give(leaves ...PageRow) {
 	}
 }
 
+// drop forgets the leaves; the next mint searches the store again, also for those
+// that were taken.
 func (p *leafPool) drop() {
 	p.mu.Lock()
-	p.leaves = nil
+	p.leaves, p.looked = nil, false
 	p.mu.Unlock()
 }
 
@@ -61,6 +63,11 @@ func (p *leafPool) drop() {
 // is sealed under them. It adds the new keys to sets. again means that another
 // process made one of them first: load again.
 func (k *Keyring) mint(ctx context.Context, mints []mintReq, sets map[keyRef]*keySet, expires int64) (forgotten []keyRef, again bool, err error) {
+	if !k.led.settled() { // a forget may be in the ledger and not in the store
+		if err := k.catchUp(ctx); err != nil {
+			return nil, false, err
+		}
+	}
 	root, err := k.rootKey(ctx, false)
 	if err != nil {
 		return nil, false, err
@@ -69,6 +76,11 @@ func (k *Keyring) mint(ctx context.Context, mints []mintReq, sets map[keyRef]*ke
 		return nil, false, err
 	}
 	leaves := k.leaves.take(len(mints))
+	defer func() {
+		if err != nil {
+			k.leaves.drop()
+		}
+	}()
 	in := Insert{Tree: k.tree, Epoch: root.epoch}
 	free := 0
 	for _, l := range leaves {
@@ -137,7 +149,6 @@ func (k *Keyring) mint(ctx context.Context, mints []mintReq, sets map[keyRef]*ke
 	}
 	done, err := k.store.Insert(ctx, in)
 	if err != nil {
-		k.leaves.drop()
 		if errors.Is(err, ErrStoreConflict) {
 			return nil, false, err
 		}
@@ -176,6 +187,7 @@ func (k *Keyring) findLeaves(ctx context.Context) error {
 	}
 	open, err := k.store.OpenPages(ctx, k.tree, 0, mintParallel)
 	if err != nil {
+		k.leaves.drop()
 		return storeErr(err)
 	}
 	k.leaves.give(open...)

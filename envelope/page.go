@@ -145,8 +145,8 @@ func (k *Keyring) unwrapRow(row *KeyRow, pages map[PageID]*pageKey) ([]byte, err
 		return nil, errStalePage
 	}
 	name, ok := k.purposeName(row.PID)
-	if !ok || row.Tree != k.tree || row.Expires != 0 || !row.Suite.valid() {
-		return nil, fmt.Errorf("%w: key row %x has a purpose, tree, suite or expiry this version does not know", ErrDecrypt, row.KID)
+	if !ok || row.Tree != k.tree || row.Expires != 0 || !row.Suite.valid() || row.State != 1 {
+		return nil, fmt.Errorf("%w: key row %x has a purpose, tree, suite, state or expiry this version does not know", ErrDecrypt, row.KID)
 	}
 	secret, err := page.suite.open(page.aead, nil, row.Wrapped, row.appendAAD(nil, k.id, name))
 	if err != nil || len(secret) != keySize {

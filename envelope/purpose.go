@@ -48,6 +48,10 @@ func (k *Keyring) learnPurposes(ctx context.Context, rows []KeyRow) error {
 	if known {
 		return nil
 	}
+	return k.readPurposes(ctx)
+}
+
+func (k *Keyring) readPurposes(ctx context.Context) error {
 	all, err := k.store.Purposes(ctx)
 	if err != nil {
 		return storeErr(err)

@@ -380,12 +380,14 @@ func (k *Keyring) openDEK(w *work, sh *shape, r *Record, i int, set *keySet, rd 
 }
 
 // findOlder reloads the keys of scopes whose header names a version this
-// process has not seen: another process made it after ours was cached.
+// process has not seen, which another made after ours was cached, and asks for
+// evidence of those that are nowhere.
 func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record, got keys) error {
 	at := 0
 	var stale []int
 	var refs []keyRef
-	var lost []KeyID
+	var srefs []SRef
+	var lost, gone []KeyID
 	for i := range recs {
 		r := &recs[i]
 		base := at
@@ -402,13 +404,17 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record, got key
 			}
 			set := got.sets[base+j]
 			kid := w.hdr.Scopes[pos].KID
-			if set == nil || set.forgotten || set.byKID(kid) != nil || k.led.isDead(kid) {
-				continue
+			ref := &got.refs[base+j]
+			switch {
+			case ref.kind == "" || set != nil && (set.forgotten || set.byKID(kid) != nil) || k.led.isDead(kid):
+			case set == nil: // just read: there is no key at all
+				gone, srefs = append(gone, kid), append(srefs, k.sref(ref.tenant, ref.kind, ref.id))
+			default:
+				stale, refs, lost = append(stale, base+j), append(refs, *ref), append(lost, kid)
 			}
-			stale, refs, lost = append(stale, base+j), append(refs, got.refs[base+j]), append(lost, kid)
 		}
 	}
-	if len(stale) == 0 {
+	if len(stale)+len(gone) == 0 {
 		return nil
 	}
 	for i := range refs {
@@ -418,8 +424,6 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record, got key
 	if err := k.acquire(ctx, refs, sets, false); err != nil {
 		return err
 	}
-	var srefs []SRef
-	var gone []KeyID
 	for i, at := range stale {
 		got.sets[at] = sets[i]
 		if sets[i] == nil || !sets[i].forgotten && sets[i].byKID(lost[i]) == nil {

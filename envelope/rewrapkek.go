@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ func (k *Keyring) RewrapKEK(ctx context.Context, key kms.Key) error {
 	if err := k.catchUp(ctx); err != nil {
 		return err
 	}
+	if err := k.completeSwitch(ctx); err != nil {
+		return err
+	}
 	old, err := k.rootKey(ctx, true)
 	if err != nil {
 		return err
@@ -51,12 +55,16 @@ func (k *Keyring) RewrapKEK(ctx context.Context, key kms.Key) error {
 		return err
 	}
 	row.State = RootActive
+	// Known from before the switch on, since its outcome may remain unknown.
+	k.keyMu.Lock()
+	k.keys = append([]kms.Key{guarded}, k.keys...)
+	k.keyMu.Unlock()
 	for attempt := 0; ; attempt++ {
 		rekey, err := k.planRekey(ctx, old, row, secret)
 		if err == nil {
 			err = k.store.Rekey(ctx, *rekey)
 		}
-		if err == nil {
+		if err == nil || k.switchedTo(ctx, &row) {
 			break
 		}
 		if attempt == 10 || !errors.Is(err, ErrStoreConflict) && !errors.Is(err, errStalePage) {
@@ -70,9 +78,6 @@ func (k *Keyring) RewrapKEK(ctx context.Context, key kms.Key) error {
 			return fmt.Errorf("lethe: another process changed the root meanwhile: %w", ErrUnavailable)
 		}
 	}
-	k.keyMu.Lock()
-	k.keys = append([]kms.Key{guarded}, k.keys...)
-	k.keyMu.Unlock()
 	k.pages.purge()
 	k.leaves.drop()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*k.opts.Timeout)
@@ -86,13 +91,23 @@ func (k *Keyring) RewrapKEK(ctx context.Context, key kms.Key) error {
 	return k.catchUp(ctx)
 }
 
+// switchedTo reports whether a Rekey that failed was committed nevertheless.
+func (k *Keyring) switchedTo(ctx context.Context, want *RootRow) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.opts.Timeout)
+	defer cancel()
+	tree, rows, err := k.store.Tree(ctx, k.tree)
+	if err != nil || tree.ActiveEpoch != want.Epoch {
+		return false
+	}
+	return slices.ContainsFunc(rows, func(r RootRow) bool {
+		return r.Epoch == want.Epoch && bytes.Equal(r.Commit, want.Commit)
+	})
+}
+
 // completeSwitch records in the ledger a root that the store has switched to.
 func (k *Keyring) completeSwitch(ctx context.Context) error {
-	tree, rows, err := k.store.Tree(ctx, k.tree)
+	tree, rows, err := k.activeTree(ctx)
 	if err != nil {
-		return storeErr(err)
-	}
-	if err := k.checkEpoch(ctx, tree.ActiveEpoch); err != nil {
 		return err
 	}
 	k.led.mu.RLock()
@@ -120,7 +135,15 @@ func (k *Keyring) planRekey(ctx context.Context, old *rootKey, row RootRow, secr
 		ids = append(ids, id)
 	}
 	k.led.mu.RUnlock()
+	hinted, err := k.store.DirtyPages(ctx, k.tree)
+	if err != nil {
+		return nil, storeErr(err)
+	}
+	for _, p := range hinted {
+		ids = append(ids, p.Page)
+	}
 	slices.Sort(ids)
+	ids = slices.Compact(ids)
 	marked := map[PageID]PageRow{} // pages that get a fresh key
 	pages, err := k.store.Pages(ctx, k.tree, ids)
 	if err != nil {
@@ -129,7 +152,7 @@ func (k *Keyring) planRekey(ctx context.Context, old *rootKey, row RootRow, secr
 	level := pages[:0]
 	for _, p := range pages {
 		k.led.mu.RLock()
-		dirty := k.led.dirty[p.Page] >= p.Gen
+		dirty := k.led.dirty[p.Page] >= p.Gen || p.DirtyEpoch != 0
 		k.led.mu.RUnlock()
 		if dirty {
 			level = append(level, p)
@@ -163,7 +186,7 @@ func (k *Keyring) planRekey(ctx context.Context, old *rootKey, row RootRow, secr
 			under, suite = fresh[p.Parent], marked[p.Parent].Suite
 		}
 		next := p
-		next.ParentGen, next.DirtyEpoch = gen, p.DirtyEpoch
+		next.ParentGen = gen
 		key := fresh[p.Page]
 		if key != nil {
 			next.Gen, next.DirtyEpoch = row.Epoch, 0

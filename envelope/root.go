@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"bytes"
 	"context"
 	"crypto/cipher"
 	"crypto/rand"
@@ -73,7 +74,8 @@ func kmsErr(what string, err error) error {
 }
 
 // rootKey returns the active root, from memory while it is younger than the
-// TTL. Concurrent callers share one KMS call. fresh skips the memory.
+// TTL. Concurrent callers share one KMS call. fresh asks the store whether it is
+// still the active one.
 func (k *Keyring) rootKey(ctx context.Context, fresh bool) (*rootKey, error) {
 	if k.closed.Load() {
 		return nil, ErrClosed
@@ -110,12 +112,12 @@ func (k *Keyring) loadRoot(ctx context.Context) (*rootKey, error) {
 		}
 	}
 	expires := k.clock.now() + int64(k.opts.CacheTTL)
-	tree, rows, err := k.store.Tree(ctx, k.tree)
+	tree, rows, err := k.activeTree(ctx)
 	if err != nil {
-		return nil, storeErr(err)
-	}
-	if err := k.checkEpoch(ctx, tree.ActiveEpoch); err != nil {
 		return nil, err
+	}
+	if r := k.stillActive(tree.ActiveEpoch, rows); r != nil {
+		return r, nil
 	}
 	secret, row, err := k.unwrapRoot(ctx, tree.ActiveEpoch, rows)
 	if err != nil {
@@ -134,6 +136,23 @@ func (k *Keyring) loadRoot(ctx context.Context) (*rootKey, error) {
 	k.root = r
 	k.rootMu.Unlock()
 	return r, nil
+}
+
+// stillActive returns the root in memory if it is the store's active one and not
+// expired: a caller who doubts it needs no KMS call to learn that.
+func (k *Keyring) stillActive(epoch uint64, rows []RootRow) *rootKey {
+	k.rootMu.RLock()
+	r := k.root
+	k.rootMu.RUnlock()
+	if r == nil || r.epoch != epoch || k.clock.now() >= r.expires {
+		return nil
+	}
+	for i := range rows {
+		if rows[i].Epoch == epoch && rows[i].State == RootActive && bytes.Equal(rows[i].Commit, r.commit[:]) {
+			return r
+		}
+	}
+	return nil
 }
 
 // unwrapRoot tries the keys whose identity the row names first, then the others.

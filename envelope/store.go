@@ -212,7 +212,8 @@ type Rekey struct {
 	OldEpoch uint64 // must be the tree's active epoch, else ErrStoreConflict
 	Root     RootRow
 	// Pages and Keys replace the rows with the same Page or KID (Wrapped, Gen,
-	// ParentGen, PageGen); pages are written with DirtyEpoch 0.
+	// ParentGen, PageGen). A page whose Gen changes becomes clean; another keeps the
+	// DirtyEpoch it has by then, and all keep their Fill.
 	Pages []PageRow
 	Keys  []KeyRow
 	// PagesSeen and KeysSeen are what the rows were computed from. If a page was added
@@ -243,6 +244,8 @@ type Store interface {
 	Pages(ctx context.Context, tree TreeID, ids []PageID) ([]PageRow, error)
 	// ChildPages returns the pages directly under parent (0: the root).
 	ChildPages(ctx context.Context, tree TreeID, parent PageID) ([]PageRow, error)
+	// DirtyPages returns the pages whose DirtyEpoch is not 0.
+	DirtyPages(ctx context.Context, tree TreeID) ([]PageRow, error)
 	// OpenPages returns up to limit pages of a level with a free slot, any of them.
 	OpenPages(ctx context.Context, tree TreeID, level uint8, limit int) ([]PageRow, error)
 	// CountRootPages counts the pages of a level directly under the root.

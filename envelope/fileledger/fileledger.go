@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/lethe-go/lethe/envelope"
 )
@@ -79,13 +80,18 @@ func Open(path string) (*Ledger, error) {
 		err = l.readHeader()
 	}
 	if err == nil {
-		err = l.catchUp()
+		ctx, cancel := context.WithTimeout(context.Background(), openPatience)
+		defer cancel()
+		err = l.refresh(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return l, nil
 }
+
+// openPatience is how long Open waits for a process that appends.
+const openPatience = 10 * time.Second
 
 // Close closes the file. Calls after it fail.
 func (l *Ledger) Close() error {
@@ -107,14 +113,15 @@ func (l *Ledger) readHeader() error {
 }
 
 // Read implements envelope.Ledger. Errors other than the context's mean that the
-// file is away, damaged or replaced.
+// file is away, damaged or replaced. Where there is something new it waits for
+// the lock until ctx ends.
 func (l *Ledger) Read(ctx context.Context, after uint64) ([]envelope.LedgerEntry, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.catchUp(); err != nil {
+	if err := l.refresh(ctx); err != nil {
 		return nil, err
 	}
 	if after >= uint64(len(l.entries)) {
@@ -140,9 +147,9 @@ func (l *Ledger) Append(ctx context.Context, e envelope.LedgerEntry) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	unlock, err := lock(ctx, l.f, l.path)
+	unlock, err := l.lock(ctx)
 	if err != nil {
-		return fmt.Errorf("fileledger: waiting for the lock: %w", err)
+		return err
 	}
 	defer unlock()
 	if err := l.catchUp(); err != nil {
@@ -166,19 +173,51 @@ func (l *Ledger) Append(ctx context.Context, e envelope.LedgerEntry) error {
 	return nil
 }
 
-// catchUp reads the complete lines other processes appended.
-func (l *Ledger) catchUp() error {
+func (l *Ledger) lock(ctx context.Context) (unlock func(), err error) {
+	if unlock, err = lock(ctx, l.f, l.path); err != nil {
+		return nil, fmt.Errorf("fileledger: waiting for the lock: %w", err)
+	}
+	return unlock, nil
+}
+
+// refresh reads what other processes appended. It never looks at a line that is
+// being written: its writer may yet fail, and take it back.
+func (l *Ledger) refresh(ctx context.Context) error {
+	if size, err := l.size(); err != nil || size == l.end {
+		return err
+	}
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return l.catchUp()
+}
+
+// size returns the file's, which must be the one that was opened.
+func (l *Ledger) size() (int64, error) {
 	now, err := os.Stat(l.path)
 	if err != nil {
-		return fmt.Errorf("fileledger: %w", err)
+		return 0, fmt.Errorf("fileledger: %w", err)
 	}
 	if !os.SameFile(now, l.info) || now.Size() < l.end {
-		return ErrReplaced
+		return 0, ErrReplaced
 	}
-	if now.Size() == l.end {
-		return nil
+	return now.Size(), nil
+}
+
+// catchUp reads the complete lines other processes appended. The lock is held.
+func (l *Ledger) catchUp() error {
+	size, err := l.size()
+	if err != nil || size == l.end {
+		return err
 	}
-	more := make([]byte, now.Size()-l.end)
+	// A writer that died before its sync may have left a whole line, which must be
+	// durable before anyone acts on it.
+	if err := l.f.Sync(); err != nil {
+		return fmt.Errorf("fileledger: %w", err)
+	}
+	more := make([]byte, size-l.end)
 	n, err := l.f.ReadAt(more, l.end)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("fileledger: %w", err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/envelope/fileledger"
 )
 
@@ -73,4 +74,51 @@ func TestALockedLedgerWaitsForTheContext(t *testing.T) {
 	require.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	require.NoError(t, l.Append(t.Context(), entry(1)), "the lock went with its process")
+}
+
+// A line is no entry before its writer has synced it and let go of the lock: a
+// writer that fails takes it back.
+func TestALineBeingWrittenIsNotRead(t *testing.T) {
+	l, path := create(t)
+	require.NoError(t, l.Append(t.Context(), entry(1)))
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	other, path2 := create(t) // for the bytes of a second line
+	require.NoError(t, other.Append(t.Context(), entry(1)))
+	require.NoError(t, other.Append(t.Context(), entry(2)))
+	both, err := os.ReadFile(path2)
+	require.NoError(t, err)
+
+	writer, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, writer.Close()) }()
+	require.NoError(t, syscall.Flock(int(writer.Fd()), syscall.LOCK_EX))
+	_, err = writer.WriteAt(both[len(whole):], int64(len(whole)))
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = l.Read(ctx, 0)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NoError(t, writer.Truncate(int64(len(whole)))) // its sync failed
+	require.NoError(t, syscall.Flock(int(writer.Fd()), syscall.LOCK_UN))
+	got, err := l.Read(t.Context(), 0)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	require.NoError(t, l.Append(t.Context(), entry(2)))
+}
+
+// All names of one file are one ledger, under one lock.
+func TestLinksAreTheSameLedger(t *testing.T) {
+	l, path := create(t)
+	require.NoError(t, os.Symlink(path, path+".symlink"))
+	require.NoError(t, os.Link(path, path+".hardlink"))
+	soft, hard := open(t, path+".symlink"), open(t, path+".hardlink")
+	require.NoError(t, l.Append(t.Context(), entry(1)))
+	require.ErrorIs(t, soft.Append(t.Context(), entry(1)), envelope.ErrLedgerConflict)
+	require.NoError(t, soft.Append(t.Context(), entry(2)))
+	require.ErrorIs(t, hard.Append(t.Context(), entry(2)), envelope.ErrLedgerConflict)
+	require.NoError(t, hard.Append(t.Context(), entry(3)))
+	got, err := l.Read(t.Context(), 0)
+	require.NoError(t, err)
+	require.Len(t, got, 3)
 }

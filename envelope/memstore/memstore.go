@@ -184,6 +184,11 @@ func (s *Store) ChildPages(ctx context.Context, tree envelope.TreeID, parent env
 	return s.selectPages(ctx, tree, -1, func(p *envelope.PageRow) bool { return p.Parent == parent })
 }
 
+// DirtyPages implements envelope.Store.
+func (s *Store) DirtyPages(ctx context.Context, tree envelope.TreeID) ([]envelope.PageRow, error) {
+	return s.selectPages(ctx, tree, -1, func(p *envelope.PageRow) bool { return p.DirtyEpoch != 0 })
+}
+
 // OpenPages implements envelope.Store.
 func (s *Store) OpenPages(ctx context.Context, tree envelope.TreeID, level uint8, limit int) ([]envelope.PageRow, error) {
 	return s.selectPages(ctx, tree, limit, func(p *envelope.PageRow) bool { return p.Level == level && p.Fill < envelope.PageFanOut })
@@ -456,9 +461,12 @@ func (s *Store) Rekey(ctx context.Context, r envelope.Rekey) error {
 		}
 	}
 	for _, p := range r.Pages {
-		fill := s.pages[p.Page].Fill
+		was := s.pages[p.Page]
 		p = copyPage(p)
-		p.Fill = fill
+		p.Fill, p.DirtyEpoch = was.Fill, was.DirtyEpoch
+		if p.Gen != was.Gen {
+			p.DirtyEpoch = 0
+		}
 		s.pages[p.Page] = p
 	}
 	for _, k := range r.Keys {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/binary"
+	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -161,6 +162,26 @@ func TestPostgresIsolationIsReadCommitted(t *testing.T) {
 	require.Equal(t, []int{0}, done.Forgotten)
 }
 
+// A number that does not fit its type is an error, never another number.
+func TestNumbersAreNotCutShort(t *testing.T) {
+	onEach(t, func(t *testing.T, d database) {
+		s := d.open(t)
+		initialise(t, s)
+		key := keyRow(1, 2)
+		_, err := s.Insert(t.Context(), envelope.Insert{Tree: 1, Epoch: 1, Pages: []envelope.PageRow{pageRow(2, 1)}, Keys: []envelope.KeyRow{key}})
+		require.NoError(t, err)
+		for _, change := range []string{"lethe_page SET level = level", "lethe_page SET suite = suite", "lethe_key SET suite = suite", "lethe_root SET suite = suite", "lethe_root SET state = state"} {
+			_, err := d.raw.ExecContext(t.Context(), "UPDATE "+change+" + 256")
+			require.NoError(t, err)
+			_, _, keys := s.Keys(t.Context(), 1, 1, []envelope.SRef{key.SRef})
+			_, _, tree := s.Tree(t.Context(), 1)
+			require.Error(t, errors.Join(keys, tree), change)
+			_, err = d.raw.ExecContext(t.Context(), "UPDATE "+change+" - 256")
+			require.NoError(t, err)
+		}
+	})
+}
+
 // methods calls each method of the interface.
 func methods(ctx context.Context, s *sqlstore.Store) map[string]error {
 	errs := map[string]error{}
@@ -170,6 +191,7 @@ func methods(ctx context.Context, s *sqlstore.Store) map[string]error {
 	_, _, errs["Tree"] = s.Tree(ctx, 1)
 	_, errs["Pages"] = s.Pages(ctx, 1, []envelope.PageID{1})
 	_, errs["ChildPages"] = s.ChildPages(ctx, 1, 0)
+	_, errs["DirtyPages"] = s.DirtyPages(ctx, 1)
 	_, errs["OpenPages"] = s.OpenPages(ctx, 1, 0, 1)
 	_, errs["CountRootPages"] = s.CountRootPages(ctx, 1, 0)
 	_, _, errs["Keys"] = s.Keys(ctx, 1, 1, make([]envelope.SRef, 1))

@@ -41,18 +41,22 @@ func (s *Store) Tree(ctx context.Context, tree envelope.TreeID) (envelope.TreeRo
 	// One statement, so that the tree and its roots are of one moment.
 	err := s.query(ctx, s.db, func(rows *sql.Rows) error {
 		var r envelope.RootRow
-		var n [8]sql.NullInt64 // epoch, wrap_no, suite, state, created, destroy_after, destroyed_at
+		var epoch sql.Null[uint64]
+		var wrapNo sql.Null[uint32]
+		var suite sql.Null[envelope.Suite]
+		var state sql.Null[envelope.RootState]
+		var at [3]sql.NullInt64
 		var text [3]sql.NullString
-		if err := rows.Scan(&t.Tree, &t.TRef, &t.ActiveEpoch, &t.State, &n[0], &n[1], &text[0], &text[1], &text[2],
-			&n[2], &r.Wrapped, &r.Commit, &n[3], &n[4], &n[5], &n[6]); err != nil {
+		if err := rows.Scan(&t.Tree, &t.TRef, &t.ActiveEpoch, &t.State, &epoch, &wrapNo, &text[0], &text[1], &text[2],
+			&suite, &r.Wrapped, &r.Commit, &state, &at[0], &at[1], &at[2]); err != nil {
 			return err
 		}
-		if !n[0].Valid {
+		if !epoch.Valid {
 			return nil
 		}
-		r.Tree, r.Epoch, r.WrapNo, r.Suite = t.Tree, uint64(n[0].Int64), uint32(n[1].Int64), envelope.Suite(n[2].Int64)
-		r.KMSURI, r.KMSHandle, r.Semantics, r.State = text[0].String, text[1].String, text[2].String, envelope.RootState(n[3].Int64)
-		r.Created, r.DestroyAfter, r.DestroyedAt = fromSeconds(n[4].Int64), fromSeconds(n[5].Int64), fromSeconds(n[6].Int64)
+		r.Tree, r.Epoch, r.WrapNo, r.Suite = t.Tree, epoch.V, wrapNo.V, suite.V
+		r.KMSURI, r.KMSHandle, r.Semantics, r.State = text[0].String, text[1].String, text[2].String, state.V
+		r.Created, r.DestroyAfter, r.DestroyedAt = fromSeconds(at[0].Int64), fromSeconds(at[1].Int64), fromSeconds(at[2].Int64)
 		roots = append(roots, r)
 		return nil
 	}, `SELECT t.tree, t.tref, t.active_epoch, t.state, r.epoch, r.wrap_no, r.kms_uri, r.kms_handle, r.semantics,
@@ -113,6 +117,11 @@ func unique(ids []envelope.PageID) []int64 {
 // ChildPages implements envelope.Store.
 func (s *Store) ChildPages(ctx context.Context, tree envelope.TreeID, parent envelope.PageID) ([]envelope.PageRow, error) {
 	return s.pages(ctx, "tree = ? AND parent = ?", int64(tree), int64(parent))
+}
+
+// DirtyPages implements envelope.Store.
+func (s *Store) DirtyPages(ctx context.Context, tree envelope.TreeID) ([]envelope.PageRow, error) {
+	return s.pages(ctx, "tree = ? AND dirty_epoch > 0", int64(tree))
 }
 
 // OpenPages implements envelope.Store.

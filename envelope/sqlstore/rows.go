@@ -121,20 +121,25 @@ func scanKeys(out *[]envelope.KeyRow) func(*sql.Rows) error {
 
 // optionalPage scans the right side of an outer join.
 type optionalPage struct {
-	ints    [9]sql.NullInt64
-	wrapped []byte
+	tree           sql.Null[envelope.TreeID]
+	page, parent   sql.Null[envelope.PageID]
+	parentGen, gen sql.Null[uint64]
+	level          sql.Null[uint8]
+	suite          sql.Null[envelope.Suite]
+	wrapped        []byte
+	fill           sql.Null[uint32]
+	dirtyEpoch     sql.Null[uint64]
 }
 
 func (o *optionalPage) dest() []any {
-	return []any{&o.ints[0], &o.ints[1], &o.ints[2], &o.ints[3], &o.ints[4], &o.ints[5], &o.ints[6], &o.wrapped, &o.ints[7], &o.ints[8]}
+	return []any{&o.tree, &o.page, &o.parent, &o.parentGen, &o.level, &o.gen, &o.suite, &o.wrapped, &o.fill, &o.dirtyEpoch}
 }
 
 func (o *optionalPage) row() (envelope.PageRow, bool) {
-	v := func(i int) uint64 { return uint64(o.ints[i].Int64) }
 	return envelope.PageRow{
-		Tree: envelope.TreeID(v(0)), Page: envelope.PageID(v(1)), Parent: envelope.PageID(v(2)), ParentGen: v(3), Level: uint8(v(4)),
-		Gen: v(5), Suite: envelope.Suite(v(6)), Wrapped: o.wrapped, Fill: uint32(v(7)), DirtyEpoch: v(8),
-	}, o.ints[1].Valid
+		Tree: o.tree.V, Page: o.page.V, Parent: o.parent.V, ParentGen: o.parentGen.V, Level: o.level.V,
+		Gen: o.gen.V, Suite: o.suite.V, Wrapped: o.wrapped, Fill: o.fill.V, DirtyEpoch: o.dirtyEpoch.V,
+	}, o.page.Valid
 }
 
 // chunks calls f with parts of at most n elements, once with none for none.

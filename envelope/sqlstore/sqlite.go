@@ -47,7 +47,7 @@ func (d *sqlite) write(ctx context.Context, fn func(q querier) error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	conn, err := d.db.Conn(ctx)
+	conn, err := d.conn(ctx)
 	if err != nil {
 		return err
 	}
@@ -69,12 +69,31 @@ func (d *sqlite) write(ctx context.Context, fn func(q querier) error) error {
 }
 
 func (d *sqlite) snapshot(ctx context.Context, fn func(q querier) error) error {
-	conn, err := d.db.Conn(ctx)
+	conn, err := d.conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
 	return transact(ctx, conn, "BEGIN DEFERRED", fn)
+}
+
+// openPatience is how long a new connection is tried.
+const openPatience = 10 * time.Second
+
+// conn takes a connection from the pool. Where the first connections to a new
+// file switch it to write-ahead logging at once, SQLite does not wait: it fails.
+func (d *sqlite) conn(ctx context.Context) (*sql.Conn, error) {
+	for start := time.Now(); ; {
+		conn, err := d.db.Conn(ctx)
+		if err == nil || !busy(err) || time.Since(start) > openPatience {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 func transact(ctx context.Context, conn *sql.Conn, begin string, fn func(q querier) error) error {
@@ -84,6 +103,8 @@ func transact(ctx context.Context, conn *sql.Conn, begin string, fn func(q queri
 			break
 		}
 		if !busy(err) {
+			// A cancelled BEGIN may have begun, and its lock would outlive the caller.
+			rollback(ctx, conn)
 			return err
 		}
 		select {
@@ -102,11 +123,17 @@ func transact(ctx context.Context, conn *sql.Conn, begin string, fn func(q queri
 			return nil
 		}
 	}
-	if _, undo := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); undo != nil {
-		// A full disk rolls back by itself. Never hand out a connection in doubt.
+	rollback(ctx, conn)
+	return err
+}
+
+// rollback ends a transaction that may be open. A connection in doubt is closed
+// rather than given back to the pool: SQLite rolled back by itself (a full disk),
+// or never began.
+func rollback(ctx context.Context, conn *sql.Conn) {
+	if _, err := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); err != nil {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
-	return err
 }
 
 func busy(err error) bool {

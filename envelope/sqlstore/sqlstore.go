@@ -63,18 +63,22 @@ func OpenSQLite(ctx context.Context, path string) (*Store, error) {
 	}
 	db.SetMaxOpenConns(sqliteConns)
 	db.SetMaxIdleConns(sqliteConns)
-	s := NewSQLite(db)
-	s.owned = true
-	if err := db.PingContext(ctx); err != nil {
+	d := &sqlite{db: db, writer: make(chan struct{}, 1)}
+	conn, err := d.conn(ctx)
+	if err == nil {
+		err = conn.Close() // back to the pool
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("sqlstore: %w", err), db.Close())
 	}
-	return s, nil
+	return &Store{db: db, d: d, owned: true}, nil
 }
 
 // OpenPostgres opens a key store in PostgreSQL 13 or later; dsn is a URL or
 // key=value pairs as libpq takes them. Call Migrate before its first use. A
-// standby is refused: of several hosts the primary is used. No error repeats
-// the dsn.
+// standby is refused: of several hosts the primary is used. Commits wait for
+// the disk, also where the server's default is synchronous_commit=off. No error
+// repeats the dsn.
 func OpenPostgres(ctx context.Context, dsn string) (*Store, error) {
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
@@ -89,7 +93,7 @@ func OpenPostgres(ctx context.Context, dsn string) (*Store, error) {
 		}
 		return pgconn.ValidateConnectTargetSessionAttrsPrimary(ctx, conn)
 	}
-	db := stdlib.OpenDB(*config)
+	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(commitDurably))
 	db.SetMaxOpenConns(postgresConns)
 	db.SetMaxIdleConns(postgresConns)
 	s := NewPostgres(db)
@@ -114,6 +118,17 @@ func NewSQLite(db *sql.DB) *Store {
 // primary, never to a standby, with synchronous_commit on. The default
 // isolation level does not matter.
 func NewPostgres(db *sql.DB) *Store { return &Store{db: db, d: &postgres{db: db}} }
+
+// commitDurably turns an asynchronous commit on a connection into a synchronous
+// one: data sealed under a key that a crash undoes is lost.
+func commitDurably(ctx context.Context, conn *pgx.Conn) error {
+	var mode string
+	if err := conn.QueryRow(ctx, "SHOW synchronous_commit").Scan(&mode); err != nil || mode != "off" {
+		return err
+	}
+	_, err := conn.Exec(ctx, "SET synchronous_commit TO on")
+	return err
+}
 
 // Close closes the database if the Store opened it.
 func (s *Store) Close() error {

@@ -346,9 +346,10 @@ func (s *Store) Rekey(ctx context.Context, r envelope.Rekey) error {
 		}
 		for i := range r.Pages {
 			p := &r.Pages[i]
-			if err := s.replace(ctx, q, `UPDATE lethe_page SET parent = ?, parent_gen = ?, level = ?, gen = ?, suite = ?, wrapped = ?, dirty_epoch = ?
+			if err := s.replace(ctx, q, `UPDATE lethe_page SET parent = ?, parent_gen = ?, level = ?, gen = ?, suite = ?, wrapped = ?,
+				dirty_epoch = CASE WHEN gen = ? THEN dirty_epoch ELSE 0 END
 				WHERE tree = ? AND page = ?`, int64(p.Parent), int64(p.ParentGen), int64(p.Level), int64(p.Gen), int64(p.Suite), notNil(p.Wrapped),
-				int64(p.DirtyEpoch), int64(p.Tree), int64(p.Page)); err != nil {
+				int64(p.Gen), int64(p.Tree), int64(p.Page)); err != nil {
 				return err
 			}
 		}

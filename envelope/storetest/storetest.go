@@ -181,6 +181,7 @@ func testEmpty(t *testing.T, b Backend) {
 		"Tree":           func() error { _, _, err := s.Tree(ctx, tree); return err },
 		"Pages":          func() error { _, err := s.Pages(ctx, tree, []envelope.PageID{1}); return err },
 		"ChildPages":     func() error { _, err := s.ChildPages(ctx, tree, 0); return err },
+		"DirtyPages":     func() error { _, err := s.DirtyPages(ctx, tree); return err },
 		"OpenPages":      func() error { _, err := s.OpenPages(ctx, tree, 0, 1); return err },
 		"CountRootPages": func() error { _, err := s.CountRootPages(ctx, tree, 0); return err },
 		"Keys":           func() error { _, _, err := s.Keys(ctx, tree, 1, []envelope.SRef{sref(1)}); return err },
@@ -425,6 +426,9 @@ func testForget(t *testing.T, b Backend) {
 	}
 	equal(t, "keys", kidsOf(t, b.Open(t), 1, 2), []envelope.KeyID{kid(3)})
 	equal(t, "dirty", pageOf(t, s, 10).DirtyEpoch, 1)
+	dirty, err := s.DirtyPages(t.Context(), tree)
+	must(t, err)
+	equal(t, "dirty pages", dirty, []envelope.PageRow{pageOf(t, s, 10)})
 	m, err := s.Meta(t.Context())
 	must(t, err)
 	equal(t, "applied", m.AppliedSeq, 1)

@@ -14,7 +14,8 @@ func header(cellSuite, flags byte, wrapSuites ...byte) []byte {
 	h := wire.Header{CellSuite: cellSuite, Flags: flags}
 	for i, suite := range wrapSuites {
 		nonce, _ := wire.NonceLen(suite)
-		s := wire.Scope{WrapSuite: suite, Tag: uint16(3 * i), Wrap: bytes.Repeat([]byte{byte(i + 1)}, nonce+48)}
+		s := wire.Scope{WrapSuite: suite, Tag: uint16(3 * i)}
+		s.SetWrap(bytes.Repeat([]byte{byte(i + 1)}, nonce+48))
 		s.KID[0], s.Commit[31] = byte(i), byte(i)
 		h.Scopes = append(h.Scopes, s)
 	}
@@ -112,7 +113,9 @@ func TestEveryLength(t *testing.T) {
 func TestTagsStrictlyAscend(t *testing.T) {
 	t.Parallel()
 	for second, ok := range map[uint16]bool{0: false, 7: false, 8: true, 0xffff: true} {
-		h := wire.Header{CellSuite: 1, Scopes: []wire.Scope{{WrapSuite: 1, Tag: 7, Wrap: make([]byte, 60)}, {WrapSuite: 1, Tag: second, Wrap: make([]byte, 60)}}}
+		h := wire.Header{CellSuite: 1, Scopes: []wire.Scope{{WrapSuite: 1, Tag: 7}, {WrapSuite: 1, Tag: second}}}
+		h.Scopes[0].SetWrap(make([]byte, 60))
+		h.Scopes[1].SetWrap(make([]byte, 60))
 		err := wire.ParseHeader(h.Append(nil), &wire.Header{})
 		if ok {
 			require.NoError(t, err)

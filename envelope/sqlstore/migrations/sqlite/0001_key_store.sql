@@ -47,6 +47,7 @@ CREATE TABLE lethe_page (
 
 CREATE INDEX lethe_page_parent ON lethe_page (tree, parent);
 CREATE INDEX lethe_page_open ON lethe_page (tree, level) WHERE fill < 64;
+CREATE INDEX lethe_page_dirty ON lethe_page (tree) WHERE dirty_epoch > 0;
 
 CREATE TABLE lethe_key (
 	kid        BLOB    NOT NULL PRIMARY KEY,

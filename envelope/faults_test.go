@@ -1,0 +1,430 @@
+package envelope_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-go/lethe/envelope"
+	"github.com/lethe-go/lethe/envelope/envelopetest"
+	"github.com/lethe-go/lethe/envelope/memledger"
+	"github.com/lethe-go/lethe/envelope/memstore"
+)
+
+// hookedStore calls a hook around a method, once each time it is set.
+type hookedStore struct {
+	envelope.Store
+	keys, evidence, tree, beforeForget, insert, rekey func(ctx context.Context) error
+	rows                                              func(rows []envelope.KeyRow) // changes what Keys returns, always
+}
+
+func fire(ctx context.Context, hook *func(context.Context) error) error {
+	if f := *hook; f != nil {
+		*hook = nil
+		return f(ctx)
+	}
+	return nil
+}
+
+func (h *hookedStore) Keys(ctx context.Context, tree envelope.TreeID, refVer uint32, srefs []envelope.SRef) ([]envelope.KeyRow, []envelope.PageRow, error) {
+	if err := fire(ctx, &h.keys); err != nil {
+		return nil, nil, err
+	}
+	rows, pages, err := h.Store.Keys(ctx, tree, refVer, srefs)
+	if h.rows != nil {
+		h.rows(rows)
+	}
+	return rows, pages, err
+}
+
+func (h *hookedStore) Evidence(ctx context.Context, tree envelope.TreeID, refVer uint32, srefs []envelope.SRef, kids []envelope.KeyID) ([]envelope.Tomb, []envelope.KeyID, error) {
+	tombs, dead, err := h.Store.Evidence(ctx, tree, refVer, srefs, kids)
+	return tombs, dead, errors.Join(err, fire(ctx, &h.evidence))
+}
+
+func (h *hookedStore) Tree(ctx context.Context, tree envelope.TreeID) (envelope.TreeRow, []envelope.RootRow, error) {
+	row, roots, err := h.Store.Tree(ctx, tree)
+	return row, roots, errors.Join(err, fire(ctx, &h.tree))
+}
+
+func (h *hookedStore) Forget(ctx context.Context, f envelope.Forgetting) ([]envelope.KeyRow, error) {
+	if err := fire(ctx, &h.beforeForget); err != nil {
+		return nil, err
+	}
+	return h.Store.Forget(ctx, f)
+}
+
+func (h *hookedStore) Insert(ctx context.Context, in envelope.Insert) (envelope.Inserted, error) {
+	if err := fire(ctx, &h.insert); err != nil {
+		return envelope.Inserted{}, err
+	}
+	return h.Store.Insert(ctx, in)
+}
+
+func (h *hookedStore) Rekey(ctx context.Context, r envelope.Rekey) error {
+	err := h.Store.Rekey(ctx, r)
+	return errors.Join(err, fire(ctx, &h.rekey))
+}
+
+// hooked makes w's store a hooked one for the keyrings opened from here on.
+func (w *world) hooked() *hookedStore {
+	h := &hookedStore{Store: w.store}
+	w.store = h
+	return h
+}
+
+// hookedLedger calls hooks around Append, once each.
+type hookedLedger struct {
+	envelope.Ledger
+	before, after func(e envelope.LedgerEntry) error
+}
+
+func (h *hookedLedger) Append(ctx context.Context, e envelope.LedgerEntry) error {
+	if f := h.before; f != nil {
+		h.before = nil
+		if err := f(e); err != nil {
+			return err
+		}
+	}
+	if err := h.Ledger.Append(ctx, e); err != nil {
+		return err
+	}
+	if f := h.after; f != nil {
+		h.after = nil
+		return f(e)
+	}
+	return nil
+}
+
+var errReset = errors.New("connection reset")
+
+func failOnce(context.Context) error { return errReset }
+
+// A forget that is in the ledger and not yet in the store forbids new keys too.
+func TestNoKeyIsMintedAfterAForgetTheStoreMissed(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		w := newWorld(t)
+		h := w.hooked()
+		k := w.ring(t)
+		if known {
+			seal(t, k, record("ada", "a"))
+		}
+		h.beforeForget = failOnce
+		_, err := k.Forget(t.Context(), person("ada"))
+		require.ErrorIs(t, err, envelope.ErrUnavailable)
+		r := record("ada", "v")
+		r.Scopes[0].Purpose = "marketing" // has no key that could be dead
+		require.ErrorIs(t, k.SealRecords(t.Context(), []envelope.Record{r}), envelope.ErrForgotten, "known %v", known)
+	}
+}
+
+// An append whose answer is lost is looked up in the ledger.
+func TestLedgerAppendOfUnknownOutcome(t *testing.T) {
+	w := newWorld(t)
+	led := &hookedLedger{Ledger: w.ledger}
+	w.ledger = led
+	k := w.ring(t)
+	ada, bob := seal(t, k, record("ada", "a")), seal(t, k, record("bob", "b"))
+	led.after = func(envelope.LedgerEntry) error { return errReset }
+	receipt, err := k.Forget(t.Context(), person("ada"))
+	require.NoError(t, err)
+	require.Len(t, receipt.KeyIDs, 1)
+	require.ErrorIs(t, openErr(t, k, ada), envelope.ErrForgotten)
+
+	led.before = func(envelope.LedgerEntry) error { return errReset }
+	_, err = k.Forget(t.Context(), person("bob"))
+	require.ErrorIs(t, err, envelope.ErrLedger)
+	require.NoError(t, openErr(t, k, bob), "nothing was changed")
+	_, err = k.Forget(t.Context(), person("bob"))
+	require.NoError(t, err)
+	require.ErrorIs(t, openErr(t, w.ring(t), bob), envelope.ErrForgotten)
+}
+
+// A ledger that another process keeps locked is an outage, not a ledger that does not fit.
+func TestLedgerThatTakesTooLong(t *testing.T) {
+	w := newWorld(t)
+	led := &hookedLedger{Ledger: w.ledger}
+	w.ledger = led
+	k := w.ring(t)
+	led.before = func(envelope.LedgerEntry) error { return context.DeadlineExceeded }
+	_, err := k.Forget(t.Context(), person("ada"))
+	require.ErrorIs(t, err, envelope.ErrUnavailable)
+	require.NotErrorIs(t, err, envelope.ErrLedger)
+}
+
+// A key minted between the ledger entry of a forget and its deletion leaves its
+// page for the next root to re-key, though the process died before it could say
+// so in the ledger.
+func TestPageOfALateKeyIsRekeyedAfterACrash(t *testing.T) {
+	w := newWorld(t)
+	h := w.hooked()
+	led := &hookedLedger{Ledger: w.ledger}
+	w.ledger = led
+	k, other := w.ring(t), w.ring(t)
+	seal(t, k, record("ada", "a"))
+	for i := range 100 { // other goes on with another leaf
+		seal(t, other, record(fmt.Sprint("c", i), "v"))
+	}
+	var late envelope.KeyRow
+	h.beforeForget = func(ctx context.Context) error {
+		r := record("ada", "v")
+		r.Scopes[0].Purpose = "late"
+		if err := other.SealRecords(ctx, []envelope.Record{r}); err != nil {
+			return err
+		}
+		led.before = func(e envelope.LedgerEntry) error {
+			if e.Kind != envelope.LedgerForgetMore {
+				return fmt.Errorf("unexpected %s", e.Kind)
+			}
+			return errors.New("killed here")
+		}
+		pages, err := w.store.ChildPages(ctx, 1, 0)
+		if err != nil {
+			return err
+		}
+		for _, p := range pages {
+			rows, err := w.store.KeysOfPage(ctx, 1, p.Page)
+			if err != nil {
+				return err
+			}
+			for _, row := range rows {
+				if row.PID > 1 {
+					late = row
+				}
+			}
+		}
+		return nil
+	}
+	_, err := k.Forget(t.Context(), person("ada"))
+	require.Error(t, err)
+	require.NotZero(t, late.Page)
+	// What the ledger lists is re-keyed anyway: ada's listed key must hang elsewhere.
+	entries, err := w.ledger.Read(t.Context(), 0)
+	require.NoError(t, err)
+	require.NotContains(t, entries[len(entries)-1].Pages, late.Page)
+	after := w.ring(t)
+	require.NoError(t, after.RewrapKEK(t.Context(), w.key))
+	pages, err := w.store.Pages(t.Context(), 1, []envelope.PageID{late.Page})
+	require.NoError(t, err)
+	require.Greater(t, pages[0].Gen, late.PageGen)
+	require.Zero(t, pages[0].DirtyEpoch)
+}
+
+// A root switched to by a call whose answer was lost is in use, not unknown.
+func TestRekeyOfUnknownOutcome(t *testing.T) {
+	w := newWorld(t)
+	h := w.hooked()
+	k := w.ring(t, func(o *envelope.Options) { o.CacheTTL = time.Second })
+	ada := seal(t, k, record("ada", "a"))
+	h.rekey = failOnce
+	require.NoError(t, k.RewrapKEK(t.Context(), envelopetest.NewKey(t)), "it can be seen to have happened")
+	require.NoError(t, openErr(t, k, ada))
+
+	h.rekey = func(context.Context) error {
+		h.tree = failOnce // nor can it be seen now
+		return errReset
+	}
+	last := envelopetest.NewKey(t)
+	require.ErrorIs(t, k.RewrapKEK(t.Context(), last), envelope.ErrUnavailable)
+	time.Sleep(1200 * time.Millisecond)
+	require.NoError(t, openErr(t, k, ada), "the process knows the new key")
+	fresh, err := envelope.NewKeyring(t.Context(), w.store, last, w.opts())
+	require.NoError(t, err)
+	defer fresh.Close()
+	require.NoError(t, openErr(t, fresh, ada))
+	require.NoError(t, k.RewrapKEK(t.Context(), last))
+	require.NoError(t, openErr(t, fresh, ada))
+}
+
+// A tree read just before its root was switched is read again, not taken for an old backup.
+func TestRootSwitchedBetweenTwoReads(t *testing.T) {
+	w := newWorld(t)
+	other := w.ring(t)
+	h := w.hooked()
+	k := w.ring(t, func(o *envelope.Options) { o.CacheTTL = time.Second })
+	ada := seal(t, k, record("ada", "a"))
+	time.Sleep(1200 * time.Millisecond)
+	h.tree = func(ctx context.Context) error {
+		if err := other.RewrapKEK(ctx, w.key); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		defer cancel()
+		_ = k.Readmit(ctx, person("nobody")) // reads the ledger, and waits for the root
+		return nil
+	}
+	require.NoError(t, openErr(t, k, ada))
+}
+
+// Two processes that complete one Init at once write one first entry.
+func TestInitAtOnceWritesOneEntry(t *testing.T) {
+	led := &hookedLedger{Ledger: &memledger.Ledger{}}
+	store, key := memstore.New(), envelopetest.NewKey(t)
+	opts := envelope.Options{Ledger: led}
+	led.before = func(envelope.LedgerEntry) error { return envelope.Init(t.Context(), store, key, opts) }
+	require.NoError(t, envelope.Init(t.Context(), store, key, opts))
+	entries, err := led.Read(t.Context(), 0)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+}
+
+// Leaves that were in use when a mint failed are filled by the next.
+func TestFailedMintsWasteNoLeaves(t *testing.T) {
+	w := newWorld(t)
+	h := w.hooked()
+	k := w.ring(t)
+	for i := range 20 {
+		h.insert = failOnce
+		require.ErrorIs(t, k.SealRecords(t.Context(), []envelope.Record{record("ada", "a")}), envelope.ErrUnavailable)
+		seal(t, k, record(fmt.Sprint("c", i), "v"))
+	}
+	n, err := w.store.CountRootPages(t.Context(), 1, 0)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+}
+
+// A store that panics under a server that recovers leaves nobody waiting.
+func TestPanickingStore(t *testing.T) {
+	w := newWorld(t)
+	h := w.hooked()
+	k := w.ring(t)
+	h.keys = func(context.Context) error { panic("driver") }
+	require.Panics(t, func() { _ = k.SealRecords(t.Context(), []envelope.Record{record("ada", "a")}) })
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	require.NoError(t, k.SealRecords(ctx, []envelope.Record{record("ada", "a")}))
+}
+
+// What was read before a Readmit is not remembered after it.
+func TestReadmitAgainstOpen(t *testing.T) {
+	w := newWorld(t)
+	h := w.hooked()
+	k := w.ring(t)
+	ada := seal(t, k, record("ada", "a"))
+	_, err := k.Forget(t.Context(), person("ada"))
+	require.NoError(t, err)
+	h.evidence = func(ctx context.Context) error { return k.Readmit(ctx, person("ada")) }
+	require.ErrorIs(t, openErr(t, k, ada), envelope.ErrForgotten)
+	require.NoError(t, k.SealRecords(t.Context(), []envelope.Record{record("ada", "again")}))
+}
+
+// States that later versions may write are refused, not ignored.
+func TestUnknownStatesAreRefused(t *testing.T) {
+	w := newWorld(t)
+	ada := seal(t, w.ring(t), record("ada", "a"))
+	h := w.hooked()
+	k := w.ring(t)
+	h.rows = func(rows []envelope.KeyRow) { rows[0].State = 2 }
+	err := k.OpenRecords(t.Context(), []envelope.Record{sealedOnly(ada)})
+	require.ErrorIs(t, err, envelope.ErrDecrypt)
+}
+
+// A row wrapped under a generation its page never had, as after half a restore,
+// fails without asking the KMS for the root again and again.
+func TestStaleRowAsksTheKMSNothing(t *testing.T) {
+	w := newWorld(t)
+	ada := seal(t, w.ring(t), record("ada", "a"))
+	h := w.hooked()
+	k := w.ring(t)
+	h.rows = func(rows []envelope.KeyRow) { rows[0].PageGen = 7 }
+	w.key.decrypts.Store(0)
+	require.ErrorIs(t, k.OpenRecords(t.Context(), []envelope.Record{sealedOnly(ada)}), envelope.ErrUnavailable)
+	require.Zero(t, w.key.decrypts.Load())
+	h.rows = nil
+	require.NoError(t, openErr(t, k, ada))
+}
+
+// The keys of a thousand people cost one read, and their first seal one write.
+func TestOneQueryForManySubjects(t *testing.T) {
+	w := newWorld(t)
+	c := &countingStore{Store: w.store}
+	w.store = c
+	recs := make([]envelope.Record, 1000)
+	for i := range recs {
+		recs[i] = record(fmt.Sprint("c", i), "v")
+	}
+	k := w.ring(t)
+	c.reads, c.writes = 0, 0
+	require.NoError(t, k.SealRecords(t.Context(), recs))
+	require.Equal(t, []int{1, 1}, []int{c.reads, c.writes})
+	for i := range recs {
+		recs[i] = sealedOnly(recs[i])
+	}
+	cold := w.ring(t)
+	c.reads, c.writes = 0, 0
+	require.NoError(t, cold.OpenRecords(t.Context(), recs))
+	require.Equal(t, []int{1, 0}, []int{c.reads, c.writes})
+	require.NoError(t, cold.OpenRecords(t.Context(), recs))
+	require.Equal(t, []int{1, 0}, []int{c.reads, c.writes}, "warm")
+}
+
+// countingStore counts the reads and writes of keys.
+type countingStore struct {
+	envelope.Store
+	reads, writes int
+}
+
+func (c *countingStore) Keys(ctx context.Context, tree envelope.TreeID, refVer uint32, srefs []envelope.SRef) ([]envelope.KeyRow, []envelope.PageRow, error) {
+	c.reads++
+	return c.Store.Keys(ctx, tree, refVer, srefs)
+}
+
+func (c *countingStore) Insert(ctx context.Context, in envelope.Insert) (envelope.Inserted, error) {
+	c.writes++
+	return c.Store.Insert(ctx, in)
+}
+
+// A store that hangs does not hang the calls that bring no deadline.
+func TestHangingStore(t *testing.T) {
+	w := newWorld(t)
+	seal(t, w.ring(t), record("ada", "a"))
+	h := w.hooked()
+	k := w.ring(t, func(o *envelope.Options) { o.Timeout = 50 * time.Millisecond })
+	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	for name, call := range map[string]func(ctx context.Context) error{
+		"open":    func(ctx context.Context) error { return k.OpenRecords(ctx, []envelope.Record{record("ada", "a")}) },
+		"forget":  func(ctx context.Context) error { _, err := k.Forget(ctx, person("ada")); return err },
+		"rotate":  func(ctx context.Context) error { _, err := k.Rotate(ctx, person("ada")); return err },
+		"readmit": func(ctx context.Context) error { h.evidence = hang; return k.Readmit(ctx, person("ada")) },
+	} {
+		h.keys, h.evidence = hang, nil
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		start := time.Now()
+		require.ErrorIs(t, call(ctx), envelope.ErrUnavailable, name)
+		require.Less(t, time.Since(start), 3*time.Second, name)
+		cancel()
+	}
+}
+
+// What another process forgot is forgotten here, though this one knows neither
+// the purpose nor the ledger entry.
+func TestForgottenElsewhere(t *testing.T) {
+	w := newWorld(t)
+	here, there := w.ring(t), w.ring(t)
+	r := record("ada", "likes")
+	r.Scopes[0].Purpose = "marketing"
+	likes := seal(t, there, r)
+	_, err := there.ForgetPurpose(t.Context(), person("ada"), "marketing")
+	require.NoError(t, err)
+	require.ErrorIs(t, openErr(t, here, likes), envelope.ErrForgotten)
+	require.NoError(t, w.ring(t).ReadmitPurpose(t.Context(), person("ada"), "marketing"))
+
+	bob := seal(t, there, record("bob", "b"))
+	_, err = there.Forget(t.Context(), person("bob"))
+	require.NoError(t, err)
+	require.NoError(t, there.Readmit(t.Context(), person("bob")))
+	require.ErrorIs(t, openErr(t, here, bob), envelope.ErrForgotten, "readmitted, without a key")
+}
+
+func TestReadmitAPurposeMadeElsewhere(t *testing.T) {
+	w := newWorld(t)
+	here, there := w.ring(t), w.ring(t)
+	_, err := there.ForgetPurpose(t.Context(), person("ada"), "marketing")
+	require.NoError(t, err)
+	require.NoError(t, here.ReadmitPurpose(t.Context(), person("ada"), "marketing"))
+	require.ErrorIs(t, here.ReadmitPurpose(t.Context(), person("ada"), "no such purpose"), envelope.ErrNotForgotten)
+}
