@@ -303,9 +303,9 @@ func TestPanickingStore(t *testing.T) {
 func TestReadmitAgainstOpen(t *testing.T) {
 	w := newWorld(t)
 	h := w.hooked()
-	k := w.ring(t)
-	ada := seal(t, k, record("ada", "a"))
-	_, err := k.Forget(t.Context(), person("ada"))
+	k, other := w.ring(t), w.ring(t)
+	ada := seal(t, other, record("ada", "a"))
+	_, err := other.Forget(t.Context(), person("ada"))
 	require.NoError(t, err)
 	h.evidence = func(ctx context.Context) error { return k.Readmit(ctx, person("ada")) }
 	require.ErrorIs(t, openErr(t, k, ada), envelope.ErrForgotten)
