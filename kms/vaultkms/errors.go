@@ -39,6 +39,7 @@ var (
 	errAnswer   = errors.New("the answer is not what transit answers")
 	errTooBig   = errors.New("the answer is longer than transit's can be")
 	errRedirect = errors.New("it redirects, which is not followed: name the active node, or a load balancer in front")
+	errToken    = errors.New("the token is empty, or has a line end, a space or another character that tokens do not have")
 	errTimeout  = errors.New("no answer within Options.Timeout")
 )
 
@@ -119,8 +120,10 @@ func classify(ctx context.Context, op, key string, cause error) error {
 	if status, ok := errors.AsType[*statusError](cause); ok {
 		return &kms.Error{Op: op, Key: key, Kind: kind(status.code), Err: status}
 	}
-	if errors.Is(cause, ErrClosed) {
-		return kms.Denied(op, key, ErrClosed)
+	for _, ours := range []error{ErrClosed, errToken} {
+		if errors.Is(cause, ours) {
+			return kms.Denied(op, key, ours)
+		}
 	}
 	if already, ok := errors.AsType[*kms.Error](cause); ok {
 		return already
@@ -156,7 +159,7 @@ func harmless(err error) error {
 		return verify
 	case errors.As(err, &name):
 		return name
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return errors.New("the server does not speak TLS")
 	case errors.As(err, &alert):
 		return alert

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"time"
 
@@ -73,7 +72,7 @@ func (s *session) logIn(ctx context.Context) error {
 	if err != nil {
 		return s.loginError(ctx, err)
 	}
-	if secret == nil || secret.Auth == nil || secret.Auth.ClientToken == "" || secret.Auth.LeaseDuration < 0 || secret.Auth.LeaseDuration > maxLease {
+	if secret == nil || secret.Auth == nil || !plainToken(secret.Auth.ClientToken) || secret.Auth.LeaseDuration < 0 || secret.Auth.LeaseDuration > maxLease {
 		return s.loginError(ctx, errAnswer)
 	}
 	s.mu.Lock()
@@ -95,6 +94,9 @@ func (s *session) loginError(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	status := statusOf(err)
+	if status == nil && errors.Is(err, errToken) {
+		return kms.Denied("login", s.key, errToken)
+	}
 	if status == nil {
 		return kms.Unavailable("login", s.key, harmless(err))
 	}
@@ -243,8 +245,8 @@ func (m tokenMethod) Login(ctx context.Context, client *api.Client) (*api.Secret
 	if err != nil {
 		return nil, err
 	}
-	if token == "" {
-		return nil, &statusError{code: http.StatusUnauthorized, reason: "the token is empty"}
+	if !plainToken(token) {
+		return nil, errToken
 	}
 	client.SetToken(token)
 	defer client.ClearToken()

@@ -84,8 +84,10 @@ func TestLoginRefused(t *testing.T) {
 		require.ErrorIs(t, err, kms.ErrUnavailable, answer)
 	}
 	f.honest()
-	_, err := vaultkms.New(t.Context(), clientOf(t, f), "k", vaultkms.Options{Auth: vaultkms.Token(func(context.Context) (string, error) { return "", nil })})
+	_, err := vaultkms.New(t.Context(), clientOf(t, f), "k", vaultkms.Options{Auth: vaultkms.Token(func(context.Context) (string, error) { return goodToken + "\n", nil })})
 	require.ErrorIs(t, err, kms.ErrDenied)
+	require.ErrorContains(t, err, "line end")
+	silent(t, err)
 	_, err = vaultkms.New(t.Context(), clientOf(t, f), "k", vaultkms.Options{Auth: vaultkms.Token(func(context.Context) (string, error) { return "wrong-do-not-print", nil })})
 	require.ErrorIs(t, err, kms.ErrDenied)
 	silent(t, err)
@@ -187,6 +189,13 @@ func TestCallersToken(t *testing.T) {
 	require.ErrorIs(t, err, kms.ErrDenied)
 	require.ErrorContains(t, err, "invalid or expired")
 	silent(t, err)
+	for _, token := range []string{"another\n", "an other", "\x00", "ä"} {
+		client.SetToken(token)
+		_, err = k.EncryptWithContext(t.Context(), plaintext, row)
+		require.ErrorIs(t, err, kms.ErrDenied)
+		require.ErrorContains(t, err, "token")
+		require.False(t, kms.Retryable(err))
+	}
 	client.SetToken("another")
 	_, err = k.EncryptWithContext(t.Context(), plaintext, row)
 	require.NoError(t, err)

@@ -312,6 +312,10 @@ func refusedToken(err error) bool {
 }
 
 func (k *Key) sendOnce(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	// Without a token the client may talk to an agent that has one.
+	if token := k.ops.Token(); token != "" && !plainToken(token) {
+		return nil, errToken
+	}
 	ctx, cancel := context.WithTimeout(ctx, k.timeout)
 	defer cancel()
 	var resp *api.Response
@@ -337,6 +341,17 @@ func (k *Key) sendOnce(ctx context.Context, method, path string, body []byte) ([
 		return nil, errAnswer
 	}
 	return answer, nil
+}
+
+// plainToken reports whether a token may be put into a header; one read from a
+// file often ends in a line end.
+func plainToken(token string) bool {
+	for _, c := range []byte(token) {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return token != ""
 }
 
 func errIfNil(err error) error {
