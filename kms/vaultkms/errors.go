@@ -25,7 +25,8 @@ var (
 	// on the mount, or give the token no "create" on the encrypt path.
 	ErrUpsert = errors.New(`transit would silently make a deleted key anew: run "vault write MOUNT/config/keys disable_upsert=true", or give the token only "update" on MOUNT/encrypt/NAME`)
 	// ErrUnverified: the token may not see whether a deleted key would be made
-	// anew. Let it read MOUNT/config/keys, or set Options.AllowUnverified.
+	// anew. Let it read MOUNT/config/keys, or set Options.AllowUnverified. The
+	// error matches [kms.ErrDenied] too, for a token that is not valid sees nothing either.
 	ErrUnverified = errors.New(`the token may not see whether transit would make a deleted key anew: let it read MOUNT/config/keys or update sys/capabilities-self, or set AllowUnverified`)
 	// ErrUnsuitable: the transit key cannot bind associated data as is needed, or the engine ignores it.
 	ErrUnsuitable = errors.New("the transit key is unsuitable")
@@ -57,7 +58,10 @@ func (e *statusError) Error() string {
 	return s
 }
 
-const reasonTooOld = "the key version is below min_decryption_version or was trimmed"
+const (
+	reasonTooOld   = "the key version is below min_decryption_version or was trimmed"
+	reasonBadToken = "the token is invalid or expired"
+)
 
 // reasons are the messages of Vault that are worth telling apart. Ours is
 // printed, never Vault's: a message from elsewhere may repeat what it was sent.
@@ -67,7 +71,7 @@ var reasons = []struct{ theirs, ours string }{
 	{"vault is sealed", "it is sealed"},
 	{"in standby mode", "the node is a standby"},
 	{"no handler for route", "nothing is mounted at this path in this namespace"},
-	{"invalid token", "the token is invalid or expired"},
+	{"invalid token", reasonBadToken},
 	{"permission denied", "permission denied"},
 	{"request body too large", "the request is too large"},
 	{"lease count quota exceeded", "a quota is exceeded"},

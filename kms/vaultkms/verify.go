@@ -36,7 +36,7 @@ func (k *Key) verify(ctx context.Context, opts Options) error {
 	}
 	if !safe && !seen {
 		// The probe below could be what makes the key.
-		return fmt.Errorf("vaultkms: open %s: the token may not even see whether the key exists: let it read %s/keys/%s: %w", k.uri, k.mount, k.name, ErrUnverified)
+		return kms.Denied("open", k.uri, fmt.Errorf("the token may not even see whether the key exists; let it read %s/keys/%s: %w", k.mount, k.name, ErrUnverified))
 	}
 	if err := k.makeProbe(ctx); err != nil {
 		return err
@@ -48,7 +48,7 @@ func (k *Key) verify(ctx context.Context, opts Options) error {
 }
 
 // upsertImpossible reports whether transit would refuse to encrypt under a key
-// that does not exist. Where that cannot be seen the error is [ErrUnverified].
+// that does not exist. Where that cannot be seen the error matches [ErrUnverified].
 func (k *Key) upsertImpossible(ctx context.Context) (bool, error) {
 	answer, err := k.send(ctx, http.MethodGet, k.mount+"/config/keys", nil)
 	if err == nil {
@@ -66,7 +66,10 @@ func (k *Key) upsertImpossible(ctx context.Context) (bool, error) {
 	path := k.mount + "/encrypt/" + k.name
 	answer, err = k.post(ctx, "sys/capabilities-self", map[string][]string{"paths": {path}})
 	if hidden(err) {
-		return false, fmt.Errorf("vaultkms: open %s: %w", k.uri, ErrUnverified)
+		if status, ok := errors.AsType[*statusError](err); ok && status.reason == reasonBadToken {
+			return false, kms.Denied("open", k.uri, status)
+		}
+		return false, kms.Denied("open", k.uri, ErrUnverified)
 	}
 	if err != nil {
 		return false, classify(ctx, "open", k.uri, err)

@@ -189,6 +189,7 @@ func TestDeletedKeyMustNotComeBack(t *testing.T) {
 	for _, token := range []string{transittest.Blind, transittest.BlindAll} {
 		_, err := try(token, vaultkms.Options{})
 		require.ErrorIs(t, err, vaultkms.ErrUnverified, token)
+		require.ErrorIs(t, err, kms.ErrDenied, token)
 	}
 	_, err = try(transittest.BlindAll, vaultkms.Options{AllowUnverified: true})
 	require.ErrorIs(t, err, vaultkms.ErrUnverified, "nothing at all can be seen")
