@@ -1,5 +1,6 @@
 // Package vaultkms wraps keys with the transit engine of HashiCorp Vault or
-// OpenBao: the key-encryption key stays there.
+// OpenBao: the key-encryption key stays there. It is tested against Vault 1.21;
+// OpenBao has the same API and is not tested.
 //
 // # Setting Vault up
 //
@@ -29,10 +30,13 @@
 // config/keys needs a permission, sys/capabilities-self comes with the default
 // policy), New refuses with [ErrUnverified] unless Options.AllowUnverified is set.
 //
-// Some servers older than Vault 1.13 ignore associated data. New therefore
+// A server from before transit had associated data ignores it. New therefore
 // wraps a random probe and sees that it opens with its associated data and does
-// not with any other. [Key.Ping] opens that probe again, so it also notices a
-// key that was deleted or re-made since.
+// not with other. [Key.Ping] opens that probe again, so it also notices a key
+// that was deleted or re-made since.
+//
+// All this is seen when New runs. A policy or mount that is loosened later is
+// noticed by Ping, after the harm, or by the next New.
 //
 // # What goes over the wire
 //

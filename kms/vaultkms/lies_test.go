@@ -413,7 +413,7 @@ func TestTooLong(t *testing.T) {
 	require.NoError(t, out[1].Err)
 }
 
-// A server that ignores associated data, as Vault did before 1.13, is found out.
+// A server that ignores associated data is found out.
 func TestAssociatedDataDropped(t *testing.T) {
 	f := newFakeVault()
 	defer f.Close()

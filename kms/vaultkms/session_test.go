@@ -98,6 +98,7 @@ func TestLoginRefused(t *testing.T) {
 
 // The token lives 2 seconds and is renewed up to 5, then there is another; no call fails meanwhile.
 func TestRenewalAndNewLogin(t *testing.T) {
+	t.Parallel()
 	f := newFakeVault()
 	defer f.Close()
 	f.lease, f.maxLease = 2*time.Second, 5*time.Second
@@ -134,6 +135,7 @@ func TestRenewalAndNewLogin(t *testing.T) {
 
 // A token that dies before its time is replaced by whoever meets that first, once for all.
 func TestRevokedTokenIsReplaced(t *testing.T) {
+	t.Parallel()
 	f := newFakeVault()
 	defer f.Close()
 	k, err := vaultkms.New(t.Context(), clientOf(t, f), "k", vaultkms.Options{Auth: appRole(t)})
@@ -156,6 +158,7 @@ func TestRevokedTokenIsReplaced(t *testing.T) {
 
 // Where the policy is at fault, logging in again does not help and is not repeated for every call.
 func TestDenialIsNoLoginStorm(t *testing.T) {
+	t.Parallel()
 	f := newFakeVault()
 	defer f.Close()
 	k, err := vaultkms.New(t.Context(), clientOf(t, f), "k", vaultkms.Options{Auth: appRole(t)})

@@ -184,8 +184,8 @@ type decryptInput struct {
 }
 
 // EncryptWithContext wraps plaintext, at most [MaxPlaintext] bytes, under the
-// key's latest version. For errors see the package documentation; ctx.Err()
-// when ctx has ended.
+// key's latest version. The associated data may have 64 KiB. For errors see the
+// package documentation; ctx.Err() when ctx has ended.
 func (k *Key) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	return k.encrypt(ctx, "encrypt", plaintext, associatedData)
 }

@@ -23,7 +23,7 @@ func (k *Key) verify(ctx context.Context, opts Options) error {
 	case seen && derived:
 		return fmt.Errorf("vaultkms: open %s: %w: it is derived, which needs a context with every request; make a key without derived=true", k.uri, ErrUnsuitable)
 	case seen && !slices.Contains(aeadTypes, info.Type):
-		return fmt.Errorf("vaultkms: open %s: %w: its type %q is not one of %v", k.uri, ErrUnsuitable, clip(info.Type), aeadTypes)
+		return fmt.Errorf("vaultkms: open %s: %w: its type is not one of %v", k.uri, ErrUnsuitable, aeadTypes)
 	case errors.As(err, &status) && status.code == http.StatusNotFound:
 		return kms.Rejected("open", k.uri, fmt.Errorf("there is no such key, mount or namespace; \"vault write -f %s/keys/%s\" makes the key", k.mount, k.name))
 	case !seen && !refusedToken(err):

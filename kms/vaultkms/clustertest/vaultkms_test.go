@@ -28,7 +28,7 @@ import (
 func TestSuite(t *testing.T) {
 	c := start(t)
 	n := 0
-	make := func(t *testing.T, node int) *vaultkms.Key {
+	newKey := func(t *testing.T, node int) *vaultkms.Key {
 		n++
 		name := fmt.Sprintf("key-%d", n)
 		c.makeKey(t, name)
@@ -37,9 +37,9 @@ func TestSuite(t *testing.T) {
 	for node, what := range []string{"leader", "standby"} {
 		t.Run(what, func(t *testing.T) {
 			kmstest.Run(t, kmstest.Factory{
-				New: func(t *testing.T) kms.Key { return make(t, node) },
+				New: func(t *testing.T) kms.Key { return newKey(t, node) },
 				Away: func(t *testing.T) (kms.Key, func(), func()) {
-					return make(t, node), func() { c.leave(t) }, func() { c.comeBack(t) }
+					return newKey(t, node), func() { c.leave(t) }, func() { c.comeBack(t) }
 				},
 				AwayTimeout: time.Minute,
 			})

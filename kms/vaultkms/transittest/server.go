@@ -91,10 +91,16 @@ func (s *Server) KeyExists(tb testing.TB, name string) bool {
 	return s.Do(tb, logical.ReadOperation, "keys/"+name, nil) != nil
 }
 
+func writeJSON(w http.ResponseWriter, object any) {
+	if err := json.NewEncoder(w).Encode(object); err != nil {
+		panic(http.ErrAbortHandler) // the client went away
+	}
+}
+
 func refuse(w http.ResponseWriter, code int, messages ...string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(map[string]any{"errors": messages})
+	writeJSON(w, map[string]any{"errors": messages})
 }
 
 // ServeHTTP serves what is below /v1/.
@@ -165,7 +171,7 @@ func (s *Server) respond(w http.ResponseWriter, req *logical.Request, resp *logi
 		_, _ = w.Write([]byte(body))
 		return
 	}
-	_ = json.NewEncoder(w).Encode(logical.LogicalResponseToHTTPResponse(resp))
+	writeJSON(w, logical.LogicalResponseToHTTPResponse(resp))
 }
 
 // granted lists a token's capabilities on the mount's path.
@@ -218,5 +224,5 @@ func capabilities(w http.ResponseWriter, token string, data map[string]any) {
 		answer[path] = list
 		answer["capabilities"] = list
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"data": answer})
+	writeJSON(w, map[string]any{"data": answer})
 }

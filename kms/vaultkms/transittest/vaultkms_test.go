@@ -42,16 +42,16 @@ func TestSuite(t *testing.T) {
 		t.Run(keyType, func(t *testing.T) {
 			s := transittest.NewServer(t, true)
 			n := 0
-			make := func(t *testing.T) *vaultkms.Key {
+			newKey := func(t *testing.T) *vaultkms.Key {
 				n++
 				name := fmt.Sprintf("key-%d", n)
 				s.Do(t, logical.UpdateOperation, "keys/"+name, map[string]any{"type": keyType})
 				return open(t, s, name)
 			}
 			kmstest.Run(t, kmstest.Factory{
-				New: func(t *testing.T) kms.Key { return make(t) },
+				New: func(t *testing.T) kms.Key { return newKey(t) },
 				Away: func(t *testing.T) (kms.Key, func(), func()) {
-					return make(t), func() { s.Seal(true) }, func() { s.Seal(false) }
+					return newKey(t), func() { s.Seal(true) }, func() { s.Seal(false) }
 				},
 			})
 		})
