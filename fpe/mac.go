@@ -1,0 +1,45 @@
+package fpe
+
+import (
+	"crypto/aes"
+	"crypto/subtle"
+)
+
+// The MAC of step 6 is CBC-MAC over P || Q, with
+//
+//	Q = tweak || zeros || round || half,
+//
+// the zeros so many that Q fills its blocks. All of it before the block that
+// holds the round is the same in every round; so it is chained once a value.
+
+// roundOffset is where the round stands in its block.
+func (p *plan) roundOffset() int { return (2*aes.BlockSize - 1 - p.b%aes.BlockSize) % aes.BlockSize }
+
+// lead is how many bytes of Q come before the block that holds the round. They
+// and roundOffset bytes more have room for the tweak.
+func (p *plan) lead(tweakLength int) int {
+	over := tweakLength - p.roundOffset()
+	if over <= 0 {
+		return 0
+	}
+	return (over + aes.BlockSize - 1) / aes.BlockSize * aes.BlockSize
+}
+
+// chain sets state to what the block that holds the round is added to, with
+// what that block has of the tweak added. The state must be on the heap, as the
+// block cipher is an interface.
+func (c *core) chain(state *[aes.BlockSize]byte, p *plan, tweak []byte) {
+	if len(tweak) <= macTable {
+		*state = p.mac[len(tweak)]
+	} else {
+		c.firstBlock(p, len(tweak), state)
+		c.block.Encrypt(state[:], state[:])
+	}
+	lead := p.lead(len(tweak))
+	for len(tweak) > 0 && lead > 0 {
+		n := subtle.XORBytes(state[:], state[:], tweak)
+		c.block.Encrypt(state[:], state[:])
+		tweak, lead = tweak[n:], lead-aes.BlockSize
+	}
+	subtle.XORBytes(state[:], state[:], tweak)
+}

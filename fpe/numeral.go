@@ -1,0 +1,108 @@
+package fpe
+
+import "math/bits"
+
+// NUM and STR of the standard (algorithms 1 and 3): numerals to an integer and
+// back, the most significant first. Division is by multiplication and masks:
+// the time of a divide instruction may depend on the value.
+
+// reciprocal divides words by d.
+type reciprocal struct {
+	d   uint64
+	inv uint64 // ⌊2^64/d⌋
+}
+
+func newReciprocal(d uint64) reciprocal {
+	hi, _ := bits.Div64(1, 0, d)
+	return reciprocal{d, hi}
+}
+
+// divide returns x/d and x mod d. ⌊x·inv/2^64⌋ is the quotient or one less.
+func (r reciprocal) divide(x uint64) (quotient, remainder uint64) {
+	q, _ := bits.Mul64(x, r.inv)
+	rem, borrow := bits.Sub64(x-q*r.d, r.d, 0)
+	return q + 1 - borrow, rem + r.d&-borrow
+}
+
+// divisor divides long integers by d (Möller and Granlund, Improved division by
+// invariant integers, IEEE Transactions on Computers 60, 2011, algorithm 4).
+type divisor struct {
+	d     uint64 // shifted so that its first bit is set
+	inv   uint64 // ⌊(2^128-1)/d⌋ - 2^64
+	shift uint
+}
+
+func newDivisor(d uint64) divisor {
+	shift := uint(bits.LeadingZeros64(d))
+	d <<= shift
+	inv, _ := bits.Div64(^d, ^uint64(0), d)
+	return divisor{d, inv, shift}
+}
+
+// step divides hi·2^64 + lo by d, where hi < d.
+func (v divisor) step(hi, lo uint64) (quotient, remainder uint64) {
+	q1, q0 := bits.Mul64(v.inv, hi)
+	q0, carry := bits.Add64(q0, lo, 0)
+	q1 += hi + carry + 1
+	r := lo - q1*v.d
+	_, above := bits.Sub64(q0, r, 0) // 1 if r > q0: q1 is one too large
+	q1 -= above
+	r += v.d & -above
+	rem, below := bits.Sub64(r, v.d, 0) // 0 if r >= d: q1 is one too small
+	return q1 + 1 - below, rem + v.d&-below
+}
+
+// divide sets x to the quotient and returns the remainder.
+func (v divisor) divide(x []uint64) uint64 {
+	n := len(x)
+	rem := x[n-1] >> (64 - v.shift) // zero for shift 0
+	for i := n - 1; i > 0; i-- {
+		x[i], rem = v.step(rem, x[i]<<v.shift|x[i-1]>>(64-v.shift))
+	}
+	x[0], rem = v.step(rem, x[0]<<v.shift)
+	return rem >> v.shift
+}
+
+// number64 returns the integer of numerals that fit a word.
+func (c *core) number64(src []uint16) uint64 {
+	var x uint64
+	for _, s := range src {
+		x = x*c.radix + uint64(s)
+	}
+	return x
+}
+
+// numerals64 writes x as len(dst) numerals.
+func (c *core) numerals64(dst []uint16, x uint64) {
+	var s uint64
+	for i := len(dst) - 1; i >= 0; i-- {
+		x, s = c.digit.divide(x)
+		dst[i] = uint16(s)
+	}
+}
+
+// numberLong sets x to the integer of the numerals.
+func (c *core) numberLong(x []uint64, src []uint16) {
+	clear(x)
+	n := len(src) % c.chunk
+	x[0] = c.number64(src[:n])
+	base := c.chunkBase.d >> c.chunkBase.shift
+	for src = src[n:]; len(src) > 0; src = src[c.chunk:] {
+		carry := c.number64(src[:c.chunk])
+		for i := range x {
+			hi, lo := bits.Mul64(x[i], base)
+			var add uint64
+			x[i], add = bits.Add64(lo, carry, 0)
+			carry = hi + add
+		}
+	}
+}
+
+// numeralsLong writes x as len(dst) numerals, and overwrites x.
+func (c *core) numeralsLong(dst []uint16, x []uint64) {
+	for len(dst) > c.chunk {
+		c.numerals64(dst[len(dst)-c.chunk:], c.chunkBase.divide(x))
+		dst = dst[:len(dst)-c.chunk]
+	}
+	c.numerals64(dst, x[0])
+}
