@@ -46,7 +46,7 @@ func TestAccumulated(t *testing.T) {
 	usual := []int{10, 16, 26, 36, 62, 64, 256, 65536}
 	for range 1000 {
 		key := s.bytes(16 + 8*s.below(3))
-		radix := 0
+		var radix int
 		if s.below(2) == 0 {
 			radix = usual[s.below(len(usual))]
 		} else {

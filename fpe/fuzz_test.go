@@ -97,8 +97,7 @@ func FuzzText(f *testing.F) {
 		}
 		enc, err := text.Encrypt(s, tweak)
 		if err != nil {
-			var where *SymbolError
-			if errors.As(err, &where) {
+			if where, ok := errors.AsType[*SymbolError](err); ok {
 				if r := []rune(s)[where.Position]; slices.Contains([]rune(symbols), r) && utf8.ValidString(s) {
 					t.Fatalf("symbol %d was refused", where.Position)
 				}

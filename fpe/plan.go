@@ -82,7 +82,7 @@ type plan struct {
 	mod64   [2]modulus64
 	mod128  [2]modulus128
 	modLong [2]modulusLong
-	batch   batchModuli
+	plan64  plan64 // for assembly
 
 	// mac is CIPH(P) for every short tweak length: the MAC after its first block.
 	mac [macTable + 1][aes.BlockSize]byte
@@ -121,7 +121,7 @@ func (c *core) newPlan(n int) *plan {
 	case p.d == 8 || m[1].BitLen() <= 62 && m[0].BitLen() > 33:
 		p.path = path64
 		p.mod64 = [2]modulus64{newModulus64(m[0], p.d), newModulus64(m[1], p.d)}
-		p.batch = newBatchModuli(p)
+		p.plan64 = newPlan64(p)
 	case p.b < aes.BlockSize:
 		p.path = path128
 		p.mod128 = [2]modulus128{newModulus128(m[0], p.d), newModulus128(m[1], p.d)}

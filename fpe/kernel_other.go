@@ -1,12 +1,15 @@
+//go:build !amd64 || purego
+
 package fpe
 
-type kernel struct{}
+type (
+	kernel struct{}
+	plan64 struct{}
+)
 
 func newKernel([]byte) kernel { return kernel{} }
 
-type batchModuli struct{}
-
-func newBatchModuli(*plan) batchModuli { return batchModuli{} }
+func newPlan64(*plan) (none plan64) { return none }
 
 func (c *core) rounds64(p *plan, tweak []byte, a, b uint64, dir direction) (uint64, uint64) {
 	return c.rounds64Go(p, tweak, a, b, dir)

@@ -1,0 +1,375 @@
+// Command _asm writes the amd64 kernels of package fpe:
+//
+//	go run . -out ../kernel_amd64.s -stubs ../kernel_stubs_amd64.go -pkg fpe
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"   //nolint:revive // avo is written this way
+	. "github.com/mmcloughlin/avo/operand" //nolint:revive // see above
+	"github.com/mmcloughlin/avo/reg"
+)
+
+func main() {
+	ConstraintExpr("!purego")
+	subWord()
+	block()
+	feistel64("feistel64", false)
+	feistel64("feistel64Inverse", true)
+	v := newVectors()
+	feistelBatch("feistelBatch8", v, 16, false)
+	feistelBatch("feistelBatch8Inverse", v, 16, true)
+	feistelBatch("feistelBatch16", v, 32, false)
+	feistelBatch("feistelBatch16Inverse", v, 32, true)
+	Generate()
+}
+
+// subWord applies the S-box to four bytes by way of the key expansion's
+// instruction, so without a table.
+func subWord() {
+	TEXT("subWord", NOSPLIT, "func(w uint32) uint32")
+	Doc("subWord returns SubWord of FIPS 197, section 5.2.")
+	w := Load(Param("w"), GP32())
+	x := XMM()
+	VMOVD(w, x)
+	VPSHUFD(U8(0), x, x)
+	VAESKEYGENASSIST(U8(0), x, x)
+	VMOVD(x, w)
+	Store(w, ReturnIndex(0))
+	RET()
+}
+
+// schedule is the round keys and their number less one.
+type schedule struct {
+	keys   reg.GPVirtual
+	rounds reg.GPVirtual
+	label  string
+}
+
+func loadSchedule(label string) schedule {
+	return schedule{Load(Param("keys"), GP64()).(reg.GPVirtual), Load(Param("rounds"), GP64()).(reg.GPVirtual), label}
+}
+
+func (s schedule) key(i int) Mem { return Mem{Base: s.keys, Disp: 16 * i} }
+
+// encrypt emits all rounds of AES after the first key was added: step(i) and
+// last() emit one round with key i and with key number rounds.
+func (s schedule) encrypt(name string, step func(key Mem), last func(key Mem)) {
+	for i := 1; i < 10; i++ {
+		step(s.key(i))
+	}
+	end := Mem{Base: s.keys, Index: s.last(), Scale: 1}
+	CMPQ(s.rounds, U8(12))
+	JB(LabelRef(s.label + name))
+	step(s.key(10))
+	step(s.key(11))
+	JE(LabelRef(s.label + name))
+	step(s.key(12))
+	step(s.key(13))
+	Label(s.label + name)
+	last(end)
+}
+
+func (s schedule) last() reg.GPVirtual {
+	at := GP64()
+	MOVQ(s.rounds, at)
+	SHLQ(U8(4), at)
+	return at
+}
+
+func block() {
+	TEXT("encryptBlock", NOSPLIT, "func(keys *[60]uint32, rounds int, block *[16]byte)")
+	Doc("encryptBlock encrypts one block in place.")
+	Pragma("noescape")
+	s := loadSchedule("block")
+	at := Load(Param("block"), GP64())
+	x := XMM()
+	VMOVDQU(Mem{Base: at}, x)
+	VPXOR(s.key(0), x, x)
+	s.encrypt("Last", func(k Mem) { VAESENC(k, x, x) }, func(k Mem) { VAESENCLAST(k, x, x) })
+	VMOVDQU(x, Mem{Base: at})
+	RET()
+}
+
+// Offsets in a plan for one value: a row for even rounds and one for odd, how far
+// S goes beyond a word, and a block that has 1 where the round is.
+const (
+	offM, offMu, offM2, offM3, rowSize = 0, 8, 16, 24, 32
+	offTail, offRound                  = 2 * rowSize, 2*rowSize + 8
+)
+
+// feistel64 is rounds64Go, with b of at most 8.
+func feistel64(name string, inverse bool) {
+	TEXT(name, NOSPLIT, "func(keys *[60]uint32, rounds int, plan *[12]uint64, fixed *[16]byte, a, b uint64) (uint64, uint64)")
+	if inverse {
+		Doc(name+" runs rounds 9 to 0 on halves of one word: a is the second half, b the first,", "and so are the results.")
+	} else {
+		Doc(name+" runs rounds 0 to 9 on halves of one word. fixed is the block that holds the", "round and the half, without them.")
+	}
+	Pragma("noescape")
+	s := loadSchedule(name)
+	plan := Load(Param("plan"), GP64())
+	fixedAt := Load(Param("fixed"), GP64())
+	a, b := Load(Param("a"), GP64()).(reg.GPVirtual), Load(Param("b"), GP64()).(reg.GPVirtual)
+	MOVQ(Mem{Base: plan, Disp: offTail}, reg.RCX)
+
+	// next is the next block without the half: fixed, the round and the first key.
+	fixed, round, one, next, x := XMM(), XMM(), XMM(), XMM(), XMM()
+	VMOVDQU(Mem{Base: fixedAt}, fixed)
+	VPXOR(s.key(0), fixed, fixed)
+	VMOVDQU(Mem{Base: plan, Disp: offRound}, one)
+	VPXOR(round, round, round)
+	if inverse { // 9
+		VPSLLW(U8(3), one, round)
+		VPADDB(one, round, round)
+	}
+	VPXOR(round, fixed, next)
+
+	end := s.last()
+	ADDQ(s.keys, end)
+	loops := GP64()
+	MOVQ(U32(5), loops)
+	Label(name + "Loop")
+	for i := range 2 {
+		row := i * rowSize
+		if inverse {
+			row = (1 - i) * rowSize
+		}
+		at := func(off int) Mem { return Mem{Base: plan, Disp: row + off} }
+		t := GP64()
+		MOVQ(b, t)
+		BSWAPQ(t)
+		VMOVQ(t, x)
+		VPSLLDQ(U8(8), x, x)
+		VPXOR(next, x, x)
+		for k := 1; k < 10; k++ {
+			VAESENC(s.key(k), x, x)
+		}
+		label := name + []string{"LastEven", "LastOdd"}[i]
+		CMPQ(s.rounds, U8(12))
+		JB(LabelRef(label))
+		VAESENC(s.key(10), x, x)
+		VAESENC(s.key(11), x, x)
+		JE(LabelRef(label))
+		VAESENC(s.key(12), x, x)
+		VAESENC(s.key(13), x, x)
+		Label(label)
+		VAESENCLAST(Mem{Base: end}, x, x)
+		if inverse {
+			VPSUBB(one, round, round)
+		} else {
+			VPADDB(one, round, round)
+		}
+		VPXOR(round, fixed, next)
+
+		y, low := GP64(), GP64()
+		VMOVQ(x, y)
+		BSWAPQ(y)
+		MOVQ(y, reg.RAX)
+		MULQ(at(offMu)) // the quotient is in RDX
+		VPEXTRQ(U8(1), x, low)
+		BSWAPQ(low)
+		SHLQ(reg.CL, low, y)
+		IMULQ(at(offM), reg.RDX)
+		if inverse { // a + 3m - y + quotient*m
+			ADDQ(at(offM3), a)
+			SUBQ(y, a)
+			ADDQ(reg.RDX, a)
+		} else {
+			ADDQ(y, a)
+			SUBQ(reg.RDX, a)
+		}
+		for _, multiple := range []int{offM2, offM} {
+			less := GP64()
+			MOVQ(a, less)
+			SUBQ(at(multiple), less)
+			CMOVQCC(less, a)
+		}
+		a, b = b, a
+	}
+	DECQ(loops)
+	JNZ(LabelRef(name + "Loop"))
+	Store(a, ReturnIndex(0))
+	Store(b, ReturnIndex(1))
+	RET()
+}
+
+// Offsets in a plan for batches: a row for even rounds and one for odd, then the
+// rounds 1 and 9 where the round is. Every word is repeated to fill a vector.
+const (
+	offMuLow, offMuHigh, offBatchM, offBatchM2, batchRow = 0, 32, 64, 96, 128
+	offStep, offNine                                     = 2 * batchRow, 2*batchRow + 32
+)
+
+// vectors are constants of 32 bytes.
+type vectors struct{ swap, high, low Mem }
+
+func newVectors() vectors {
+	repeat := func(name string, words ...uint64) Mem {
+		m := GLOBL(name, RODATA|NOPTR)
+		for i := range 4 {
+			DATA(8*i, U64(words[i%len(words)]))
+		}
+		return m
+	}
+	return vectors{
+		swap: repeat("swapBytes", 0x0001020304050607, 0x08090a0b0c0d0e0f),
+		high: repeat("highWords", 0, ^uint64(0)),
+		low:  repeat("lowHalves", 1<<32-1),
+	}
+}
+
+// feistelBatch is ten rounds on eight vectors of one or two blocks each. Integers
+// are below 2^32 in lanes of 64 bits; a vector of integers belongs to two vectors
+// of blocks, the even lanes to the first.
+func feistelBatch(name string, v vectors, size int, inverse bool) {
+	doc := "rounds 0 to 9"
+	if inverse {
+		doc = "rounds 9 to 0, a and b exchanged,"
+	}
+	TEXT(name, NOSPLIT, "func(keys *[60]uint32, rounds int, plan *[40]uint64, fixed *[16][16]byte, a, b *[16]uint64)")
+	Doc(name+" runs "+doc+" of independent values, a and b their halves,", "fixed their blocks without round and half. The moduli are below 2^32.")
+	Pragma("noescape")
+	vector := func() reg.VecVirtual {
+		if size == 32 {
+			return YMM()
+		}
+		return XMM()
+	}
+	s := loadSchedule(name)
+	plan := Load(Param("plan"), GP64())
+	fixedAt := Load(Param("fixed"), GP64())
+	a, b := Load(Param("a"), GP64()), Load(Param("b"), GP64())
+
+	// start holds the blocks without round and half, with the first key.
+	start := AllocLocal(8 * size)
+	k := vector()
+	broadcast := func(from Mem, to reg.VecVirtual) {
+		if size == 32 {
+			VBROADCASTI128(from, to)
+		} else {
+			VMOVDQU(from, to)
+		}
+	}
+	broadcast(s.key(0), k)
+	for g := range 4 {
+		first, second := vector(), vector()
+		VMOVDQU(Mem{Base: fixedAt, Disp: 2 * g * size}, first)
+		VMOVDQU(Mem{Base: fixedAt, Disp: (2*g + 1) * size}, second)
+		if size == 32 { // values 0 1, 2 3 to 0 2, 1 3: then integers are in order
+			odd := vector()
+			VPERM2I128(U8(0x31), second, first, odd)
+			VPERM2I128(U8(0x20), second, first, first)
+			second = odd
+		}
+		VPXOR(k, first, first)
+		VPXOR(k, second, second)
+		VMOVDQU(first, start.Offset(2*g*size))
+		VMOVDQU(second, start.Offset((2*g+1)*size))
+	}
+
+	round := vector()
+	if inverse {
+		VMOVDQU(Mem{Base: plan, Disp: offNine}, round)
+	} else {
+		VPXOR(round, round, round)
+	}
+	end := s.last()
+	ADDQ(s.keys, end)
+	loops := GP64()
+	MOVQ(U32(5), loops)
+	Label(name + "Loop")
+	for i := range 2 {
+		row := i * batchRow
+		if inverse {
+			row = (1 - i) * batchRow
+		}
+		at := func(off int) Mem { return Mem{Base: plan, Disp: row + off} }
+		var x [8]reg.VecVirtual
+		for g := range 4 {
+			x[2*g], x[2*g+1] = vector(), vector()
+			half := vector()
+			VPADDQ(Mem{Base: b, Disp: g * size}, round, half) // the round is above the half: no carry
+			VPSHUFB(v.swap, half, half)
+			VPSLLDQ(U8(8), half, x[2*g])
+			VPAND(v.high, half, x[2*g+1])
+			VPXOR(start.Offset(2*g*size), x[2*g], x[2*g])
+			VPXOR(start.Offset((2*g+1)*size), x[2*g+1], x[2*g+1])
+		}
+		step := func(key Mem, last bool) {
+			k := vector()
+			broadcast(key, k)
+			for j := range x {
+				if last {
+					VAESENCLAST(k, x[j], x[j])
+				} else {
+					VAESENC(k, x[j], x[j])
+				}
+			}
+		}
+		for k := 1; k < 10; k++ {
+			step(s.key(k), false)
+		}
+		label := name + []string{"LastEven", "LastOdd"}[i]
+		CMPQ(s.rounds, U8(12))
+		JB(LabelRef(label))
+		step(s.key(10), false)
+		step(s.key(11), false)
+		JE(LabelRef(label))
+		step(s.key(12), false)
+		step(s.key(13), false)
+		Label(label)
+		step(Mem{Base: end}, true)
+
+		for g := range 4 {
+			y := x[2*g]
+			VPUNPCKLQDQ(x[2*g+1], x[2*g], y)
+			VPSHUFB(v.swap, y, y)
+			// q is the high word of y*mu, from products of 32 bits.
+			high, t, lh, q := x[2*g+1], vector(), vector(), vector()
+			VPSRLQ(U8(32), y, high)
+			VPMULUDQ(at(offMuLow), y, t)
+			VPSRLQ(U8(32), t, t)
+			VPMULUDQ(at(offMuLow), high, q)
+			VPADDQ(q, t, t)
+			VPMULUDQ(at(offMuHigh), y, lh)
+			VPAND(v.low, t, q)
+			VPADDQ(q, lh, lh)
+			VPMULUDQ(at(offMuHigh), high, q)
+			VPSRLQ(U8(32), t, t)
+			VPADDQ(t, q, q)
+			VPSRLQ(U8(32), lh, lh)
+			VPADDQ(lh, q, q)
+			// y becomes y - q*m, below 2m.
+			VPSRLQ(U8(32), q, t)
+			VPMULUDQ(at(offBatchM), q, q)
+			VPMULUDQ(at(offBatchM), t, t)
+			VPSLLQ(U8(32), t, t)
+			VPADDQ(t, q, q)
+			VPSUBQ(q, y, y)
+			VMOVDQU(Mem{Base: a, Disp: g * size}, t)
+			if inverse {
+				VPADDQ(at(offBatchM2), t, t)
+				VPSUBQ(y, t, y)
+			} else {
+				VPADDQ(t, y, y)
+			}
+			for _, multiple := range []int{offBatchM2, offBatchM} {
+				VPSUBQ(at(multiple), y, t)
+				VBLENDVPD(t, y, t, y) // y where t is negative
+			}
+			VMOVDQU(y, Mem{Base: a, Disp: g * size})
+		}
+		if inverse {
+			VPSUBQ(Mem{Base: plan, Disp: offStep}, round, round)
+		} else {
+			VPADDQ(Mem{Base: plan, Disp: offStep}, round, round)
+		}
+		a, b = b, a
+	}
+	DECQ(loops)
+	JNZ(LabelRef(name + "Loop"))
+	if size == 32 {
+		VZEROUPPER()
+	}
+	RET()
+}
