@@ -126,7 +126,7 @@ func (k *kernel) chain(state *[aes.BlockSize]byte, c *core, p *plan, tweak []byt
 		encryptBlock(&k.keys, k.rounds, state)
 		tweak = tweak[n:]
 	}
-	subtle.XORBytes(state[:], state[:], tweak)
+	xorShort(state, tweak)
 }
 
 // window is among how many values of a batch those of one length are looked for.
@@ -189,8 +189,6 @@ func (c *core) cryptGroup(values [][]uint16, tweaks [][]byte, group []int, p *pl
 		feistelBatch8Inverse(&k.keys, k.rounds, p.plan64.batch, &fixed, &b, &a)
 	}
 	for lane, i := range group {
-		v := values[i]
-		c.numerals64(v[:p.u], a[lane])
-		c.numerals64(v[p.u:], b[lane])
+		c.write64(values[i], p, a[lane], b[lane])
 	}
 }

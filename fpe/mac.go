@@ -3,6 +3,7 @@ package fpe
 import (
 	"crypto/aes"
 	"crypto/subtle"
+	"encoding/binary"
 )
 
 // The MAC of step 6 is CBC-MAC over P || Q, with
@@ -41,5 +42,17 @@ func (c *core) chain(state *[aes.BlockSize]byte, p *plan, tweak []byte) {
 		c.block.Encrypt(state[:], state[:])
 		tweak, lead = tweak[n:], lead-aes.BlockSize
 	}
-	subtle.XORBytes(state[:], state[:], tweak)
+	xorShort(state, tweak)
+}
+
+// xorShort adds the tweak's end, shorter than a block, to the state.
+func xorShort(state *[aes.BlockSize]byte, tweak []byte) {
+	i := 0
+	if len(tweak) >= 8 {
+		binary.LittleEndian.PutUint64(state[:], binary.LittleEndian.Uint64(state[:])^binary.LittleEndian.Uint64(tweak))
+		i = 8
+	}
+	for ; i < len(tweak); i++ {
+		state[i] ^= tweak[i]
+	}
 }

@@ -81,6 +81,45 @@ func (c *core) numerals64(dst []uint16, x uint64) {
 	}
 }
 
+// fraction turns an integer x below m = radix^k, m at most 2^32, into a fraction
+// of 64 bits whose k digits in base radix are the numerals, so that they come out
+// first to last by multiplication alone. It is ⌊2^128/m⌋, and
+//
+//	f = ⌊x·⌊2^128/m⌋ / 2^64⌋ + 1
+//
+// is at least x·2^64/m and below (x+1)·2^64/m: the error of the inner floor
+// contributes less than m/2^64, which is at most 1/m, so the outer floor does not
+// fall short of an integer that x·2^64/m, a multiple of 1/m, has reached.
+type fraction word128
+
+func newFraction(m uint64) fraction {
+	hi, rem := bits.Div64(1, 0, m)
+	lo, _ := bits.Div64(rem, 0, m)
+	return fraction{hi, lo}
+}
+
+// numerals writes x as len(dst) = k numerals.
+func (r fraction) numerals(dst []uint16, x, radix uint64) {
+	low, _ := bits.Mul64(x, r.lo)
+	f := x*r.hi + low + 1
+	var digit uint64
+	for i := range dst {
+		digit, f = bits.Mul64(f, radix)
+		dst[i] = uint16(digit)
+	}
+}
+
+// write64 writes both halves.
+func (c *core) write64(dst []uint16, p *plan, a, b uint64) {
+	if p.short {
+		p.fraction[0].numerals(dst[:p.u], a, c.radix)
+		p.fraction[1].numerals(dst[p.u:], b, c.radix)
+		return
+	}
+	c.numerals64(dst[:p.u], a)
+	c.numerals64(dst[p.u:], b)
+}
+
 // numberLong sets x to the integer of the numerals.
 func (c *core) numberLong(x []uint64, src []uint16) {
 	clear(x)

@@ -84,6 +84,9 @@ type plan struct {
 	modLong [2]modulusLong
 	plan64  plan64 // for assembly
 
+	short    bool // halves have at most 32 bits
+	fraction [2]fraction
+
 	// mac is CIPH(P) for every short tweak length: the MAC after its first block.
 	mac [macTable + 1][aes.BlockSize]byte
 }
@@ -122,6 +125,10 @@ func (c *core) newPlan(n int) *plan {
 		p.path = path64
 		p.mod64 = [2]modulus64{newModulus64(m[0], p.d), newModulus64(m[1], p.d)}
 		p.plan64 = newPlan64(p)
+		if p.d == 8 {
+			p.short = true
+			p.fraction = [2]fraction{newFraction(p.mod64[0].m), newFraction(p.mod64[1].m)}
+		}
 	case p.b < aes.BlockSize:
 		p.path = path128
 		p.mod128 = [2]modulus128{newModulus128(m[0], p.d), newModulus128(m[1], p.d)}
