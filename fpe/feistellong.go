@@ -2,7 +2,6 @@ package fpe
 
 import (
 	"crypto/aes"
-	"crypto/subtle"
 	"encoding/binary"
 	"math/big"
 	"math/bits"
@@ -107,7 +106,7 @@ func (c *core) prf(w *long, p *plan, round byte, half []uint64) word128 {
 	clear(in[headroom : end-p.b-1])
 	w.block = w.state
 	for in = in[headroom:]; len(in) > 0; in = in[aes.BlockSize:] {
-		subtle.XORBytes(w.block[:], w.block[:], in[:aes.BlockSize])
+		xorBlock(&w.block, in)
 		c.block.Encrypt(w.block[:], w.block[:])
 	}
 	out := w.out[headroom:]

@@ -108,7 +108,8 @@ func (c *core) crypt(dst, src []uint16, p *plan, tweak []byte, dir direction) {
 	case path64:
 		a, b := c.number64(src[:p.u]), c.number64(src[p.u:])
 		a, b = c.rounds64(p, tweak, a, b, dir)
-		c.write64(dst, p, a, b)
+		c.numerals64(dst[:p.u], a)
+		c.numerals64(dst[p.u:], b)
 	case path128:
 		c.crypt128(dst, src, p, tweak, dir)
 	case pathLong:

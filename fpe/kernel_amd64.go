@@ -189,6 +189,8 @@ func (c *core) cryptGroup(values [][]uint16, tweaks [][]byte, group []int, p *pl
 		feistelBatch8Inverse(&k.keys, k.rounds, p.plan64.batch, &fixed, &b, &a)
 	}
 	for lane, i := range group {
-		c.write64(values[i], p, a[lane], b[lane])
+		v := values[i]
+		c.numerals64(v[:p.u], a[lane])
+		c.numerals64(v[p.u:], b[lane])
 	}
 }

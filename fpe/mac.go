@@ -56,3 +56,10 @@ func xorShort(state *[aes.BlockSize]byte, tweak []byte) {
 		state[i] ^= tweak[i]
 	}
 }
+
+// xorBlock adds a block to the state.
+func xorBlock(state *[aes.BlockSize]byte, block []byte) {
+	_ = block[aes.BlockSize-1]
+	binary.LittleEndian.PutUint64(state[:], binary.LittleEndian.Uint64(state[:])^binary.LittleEndian.Uint64(block))
+	binary.LittleEndian.PutUint64(state[8:], binary.LittleEndian.Uint64(state[8:])^binary.LittleEndian.Uint64(block[8:]))
+}

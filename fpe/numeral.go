@@ -72,15 +72,6 @@ func (c *core) number64(src []uint16) uint64 {
 	return x
 }
 
-// numerals64 writes x as len(dst) numerals.
-func (c *core) numerals64(dst []uint16, x uint64) {
-	var s uint64
-	for i := len(dst) - 1; i >= 0; i-- {
-		x, s = c.digit.divide(x)
-		dst[i] = uint16(s)
-	}
-}
-
 // fraction turns an integer x below m = radix^k, m at most 2^32, into a fraction
 // of 64 bits whose k digits in base radix are the numerals, so that they come out
 // first to last by multiplication alone. It is ⌊2^128/m⌋, and
@@ -109,15 +100,15 @@ func (r fraction) numerals(dst []uint16, x, radix uint64) {
 	}
 }
 
-// write64 writes both halves.
-func (c *core) write64(dst []uint16, p *plan, a, b uint64) {
-	if p.short {
-		p.fraction[0].numerals(dst[:p.u], a, c.radix)
-		p.fraction[1].numerals(dst[p.u:], b, c.radix)
-		return
+// numerals64 writes x as len(dst) numerals.
+func (c *core) numerals64(dst []uint16, x uint64) {
+	for len(dst) > c.part {
+		var rest uint64
+		x, rest = c.partBase.divide(x)
+		c.fractions[c.part].numerals(dst[len(dst)-c.part:], rest, c.radix)
+		dst = dst[:len(dst)-c.part]
 	}
-	c.numerals64(dst[:p.u], a)
-	c.numerals64(dst[p.u:], b)
+	c.fractions[len(dst)].numerals(dst, x, c.radix)
 }
 
 // numberLong sets x to the integer of the numerals.

@@ -17,6 +17,8 @@ const (
 
 	plansPerPage = 64
 	planPages    = MaxLength/plansPerPage + 1
+
+	maxPart = 32 + 1 // bits, and none at all
 )
 
 // core is a key and a radix, and the constants that follow from them.
@@ -24,10 +26,13 @@ type core struct {
 	block     cipher.Block
 	kernel    kernel // the key for assembly, where there is some
 	radix     uint64
-	digit     reciprocal // divides by the radix
-	chunk     int        // as many numerals as fit a word
-	chunkBase divisor    // radix^chunk
 	minLength int
+
+	part      int               // as many numerals as fit half a word: radix^part ≤ 2^32
+	partBase  reciprocal        // divides by radix^part
+	fractions [maxPart]fraction // of radix^k, k up to part
+	chunk     int               // numerals of two parts, or one less if that is 2^64
+	chunkBase divisor           // divides by radix^chunk
 
 	// Plans by length, made at first use and never changed after. Two callers may
 	// make the same one; they are equal.
@@ -45,20 +50,23 @@ func newCore(key []byte, radix int, minDomain uint64) (*core, error) {
 		return nil, fmt.Errorf("%w, not %d", ErrKeySize, len(key))
 	}
 	c := &core{block: block, kernel: newKernel(key), radix: uint64(radix), minLength: 2}
-	c.digit = newReciprocal(c.radix)
 	for domain := c.radix * c.radix; domain < minDomain; domain *= c.radix {
 		c.minLength++
 	}
 	base := uint64(1)
-	for {
-		hi, lo := bits.Mul64(base, c.radix)
-		if hi != 0 {
-			break
-		}
-		base = lo
-		c.chunk++
+	for base*c.radix <= 1<<32 {
+		base *= c.radix
+		c.part++
+		c.fractions[c.part] = newFraction(base)
 	}
-	c.chunkBase = newDivisor(base)
+	c.partBase = newReciprocal(base)
+	c.chunk = 2 * c.part
+	hi, chunkBase := bits.Mul64(base, base)
+	if hi > 0 {
+		c.chunk--
+		chunkBase = base * (base / c.radix)
+	}
+	c.chunkBase = newDivisor(chunkBase)
 	return c, nil
 }
 
@@ -83,9 +91,6 @@ type plan struct {
 	mod128  [2]modulus128
 	modLong [2]modulusLong
 	plan64  plan64 // for assembly
-
-	short    bool // halves have at most 32 bits
-	fraction [2]fraction
 
 	// mac is CIPH(P) for every short tweak length: the MAC after its first block.
 	mac [macTable + 1][aes.BlockSize]byte
@@ -125,10 +130,6 @@ func (c *core) newPlan(n int) *plan {
 		p.path = path64
 		p.mod64 = [2]modulus64{newModulus64(m[0], p.d), newModulus64(m[1], p.d)}
 		p.plan64 = newPlan64(p)
-		if p.d == 8 {
-			p.short = true
-			p.fraction = [2]fraction{newFraction(p.mod64[0].m), newFraction(p.mod64[1].m)}
-		}
 	case p.b < aes.BlockSize:
 		p.path = path128
 		p.mod128 = [2]modulus128{newModulus128(m[0], p.d), newModulus128(m[1], p.d)}
