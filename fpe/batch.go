@@ -21,7 +21,7 @@ func (c *core) batch(values [][]uint16, tweaks [][]byte, dir direction) error {
 		return ErrBatch
 	}
 	for i, v := range values {
-		if _, err := c.check(v, tweaks[i]); err != nil {
+		if err := c.check(v, tweaks[i]); err != nil {
 			return &BatchError{i, err}
 		}
 	}

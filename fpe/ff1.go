@@ -72,34 +72,32 @@ const (
 )
 
 func (c *core) append(dst, src []uint16, tweak []byte, dir direction) ([]uint16, error) {
-	p, err := c.check(src, tweak)
-	if err != nil {
+	if err := c.check(src, tweak); err != nil {
 		return dst, err
 	}
 	// src is read whole before the first numeral is written, so overlap is harmless.
 	n := len(dst)
 	dst = slices.Grow(dst, len(src))[:n+len(src)]
-	c.crypt(dst[n:], src, p, tweak, dir)
+	c.crypt(dst[n:], src, c.plan(len(src)), tweak, dir)
 	return dst, nil
 }
 
-// check returns the plan for values as long as src, if src and tweak are
-// acceptable.
-func (c *core) check(src []uint16, tweak []byte) (*plan, error) {
+// check refuses what has no encryption.
+func (c *core) check(src []uint16, tweak []byte) error {
 	switch {
 	case len(src) < c.minLength:
-		return nil, ErrTooShort
+		return ErrTooShort
 	case len(src) > MaxLength:
-		return nil, ErrTooLong
+		return ErrTooLong
 	case len(tweak) > MaxTweakLength:
-		return nil, ErrTweakTooLong
+		return ErrTweakTooLong
 	}
 	for i, x := range src {
 		if uint64(x) >= c.radix {
-			return nil, &SymbolError{i}
+			return &SymbolError{i}
 		}
 	}
-	return c.plan(len(src)), nil
+	return nil
 }
 
 // crypt writes the encryption or decryption of src, which was checked, to dst.

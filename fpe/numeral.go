@@ -66,8 +66,9 @@ func (v divisor) divide(x []uint64) uint64 {
 // number64 returns the integer of numerals that fit a word.
 func (c *core) number64(src []uint16) uint64 {
 	var x uint64
+	r := c.radix
 	for _, s := range src {
-		x = x*c.radix + uint64(s)
+		x = x*r + uint64(s)
 	}
 	return x
 }

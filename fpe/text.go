@@ -55,11 +55,10 @@ func (c *core) cryptText(a *Alphabet, s string, tweak []byte, dir direction) (st
 	if err != nil {
 		return "", err
 	}
-	p, err := c.check(in, tweak)
-	if err != nil {
+	if err := c.check(in, tweak); err != nil {
 		return "", err
 	}
-	c.crypt(in, in, p, tweak, dir)
+	c.crypt(in, in, c.plan(len(in)), tweak, dir)
 	var text [stackBytes]byte
 	out, err := a.AppendText(text[:0], in)
 	return string(out), err
@@ -79,7 +78,7 @@ func (c *core) cryptTexts(a *Alphabet, values []string, tweaks [][]byte, dir dir
 		start := len(flat)
 		var err error
 		if flat, err = a.AppendNumerals(flat, s); err == nil {
-			_, err = c.check(flat[start:], tweaks[i])
+			err = c.check(flat[start:], tweaks[i])
 		}
 		if err != nil {
 			return nil, &BatchError{i, err}
