@@ -98,8 +98,7 @@ func (c *core) cryptLong(dst, src []uint16, p *plan, tweak []byte, dir direction
 // prf computes S of one round into w.out, after the headroom, and returns its
 // first 128 bits: steps 6.i to 6.iii of algorithm 7.
 func (c *core) prf(w *long, p *plan, round byte, half []uint64) word128 {
-	at := p.roundOffset()
-	end := headroom + at + 1 + p.b
+	end := headroom + p.at + 1 + p.b
 	in := w.in[:end]
 	writeWords(in, half) // zeros reach into what is before the half
 	in[end-p.b-1] = round

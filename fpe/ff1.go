@@ -104,10 +104,9 @@ func (c *core) check(src []uint16, tweak []byte) error {
 func (c *core) crypt(dst, src []uint16, p *plan, tweak []byte, dir direction) {
 	switch p.path {
 	case path64:
-		a, b := c.number64(src[:p.u]), c.number64(src[p.u:])
+		a, b := c.read64(src, p)
 		a, b = c.rounds64(p, tweak, a, b, dir)
-		c.numerals64(dst[:p.u], a)
-		c.numerals64(dst[p.u:], b)
+		c.write64(dst, p, a, b)
 	case path128:
 		c.crypt128(dst, src, p, tweak, dir)
 	case pathLong:

@@ -174,8 +174,7 @@ func (c *core) cryptGroup(values [][]uint16, tweaks [][]byte, group []int, p *pl
 	var a, b [16]uint64
 	for lane, i := range group {
 		k.chain(&fixed[lane], c, p, tweaks[i])
-		v := values[i]
-		a[lane], b[lane] = c.number64(v[:p.u]), c.number64(v[p.u:])
+		a[lane], b[lane] = c.read64(values[i], p)
 	}
 	wide := len(group) > 8
 	switch {
@@ -189,8 +188,6 @@ func (c *core) cryptGroup(values [][]uint16, tweaks [][]byte, group []int, p *pl
 		feistelBatch8Inverse(&k.keys, k.rounds, p.plan64.batch, &fixed, &b, &a)
 	}
 	for lane, i := range group {
-		v := values[i]
-		c.numerals64(v[:p.u], a[lane])
-		c.numerals64(v[p.u:], b[lane])
+		c.write64(values[i], p, a[lane], b[lane])
 	}
 }

@@ -13,13 +13,10 @@ import (
 // the zeros so many that Q fills its blocks. All of it before the block that
 // holds the round is the same in every round; so it is chained once a value.
 
-// roundOffset is where the round stands in its block.
-func (p *plan) roundOffset() int { return (2*aes.BlockSize - 1 - p.b%aes.BlockSize) % aes.BlockSize }
-
-// lead is how many bytes of Q come before the block that holds the round. They
-// and roundOffset bytes more have room for the tweak.
+// lead is how many bytes of Q come before the block that holds the round. That
+// block has room for p.at bytes more of the tweak.
 func (p *plan) lead(tweakLength int) int {
-	over := tweakLength - p.roundOffset()
+	over := tweakLength - p.at
 	if over <= 0 {
 		return 0
 	}

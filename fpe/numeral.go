@@ -90,10 +90,14 @@ func newFraction(m uint64) fraction {
 	return fraction{hi, lo}
 }
 
+func (r fraction) start(x uint64) uint64 {
+	low, _ := bits.Mul64(x, r.lo)
+	return x*r.hi + low + 1
+}
+
 // numerals writes x as len(dst) = k numerals.
 func (r fraction) numerals(dst []uint16, x, radix uint64) {
-	low, _ := bits.Mul64(x, r.lo)
-	f := x*r.hi + low + 1
+	f := r.start(x)
 	var digit uint64
 	for i := range dst {
 		digit, f = bits.Mul64(f, radix)
@@ -110,6 +114,48 @@ func (c *core) numerals64(dst []uint16, x uint64) {
 		dst = dst[:len(dst)-c.part]
 	}
 	c.fractions[len(dst)].numerals(dst, x, c.radix)
+}
+
+// read64 returns the integers of both halves, in one loop.
+func (c *core) read64(src []uint16, p *plan) (a, b uint64) {
+	first := src[:p.u]
+	second := src[p.u:]
+	r := c.radix
+	if len(second) > len(first) {
+		b, second = uint64(second[0]), second[1:]
+	}
+	second = second[:len(first)]
+	for i, s := range first {
+		a = a*r + uint64(s)
+		b = b*r + uint64(second[i])
+	}
+	return a, b
+}
+
+// write64 writes both halves, in one loop where they fit half a word.
+func (c *core) write64(dst []uint16, p *plan, a, b uint64) {
+	if p.v > c.part {
+		c.numerals64(dst[:p.u], a)
+		c.numerals64(dst[p.u:], b)
+		return
+	}
+	first := dst[:p.u]
+	second := dst[p.u:]
+	r := c.radix
+	a, b = c.fractions[p.u].start(a), c.fractions[p.v].start(b)
+	var digit uint64
+	if len(second) > len(first) {
+		digit, b = bits.Mul64(b, r)
+		second[0] = uint16(digit)
+		second = second[1:]
+	}
+	second = second[:len(first)]
+	for i := range first {
+		digit, a = bits.Mul64(a, r)
+		first[i] = uint16(digit)
+		digit, b = bits.Mul64(b, r)
+		second[i] = uint16(digit)
+	}
 }
 
 // numberLong sets x to the integer of the numerals.

@@ -86,6 +86,7 @@ type plan struct {
 	n, u, v int
 	b       int // bytes of a half in the MAC's input
 	d       int // bytes of the MAC's output that are used
+	at      int // where the round stands in its block of the MAC's input
 	path    path
 	mod64   [2]modulus64
 	mod128  [2]modulus128
@@ -124,6 +125,7 @@ func (c *core) newPlan(n int) *plan {
 	// ⌈⌈v log2(radix)⌉/8⌉.
 	p.b = (new(big.Int).Sub(m[1], big.NewInt(1)).BitLen() + 7) / 8
 	p.d = 4*((p.b+3)/4) + 4
+	p.at = (2*aes.BlockSize - 1 - p.b%aes.BlockSize) % aes.BlockSize
 
 	switch {
 	case p.d == 8 || m[1].BitLen() <= 62 && m[0].BitLen() > 33:
