@@ -4,8 +4,8 @@
 package main
 
 import (
-	. "github.com/mmcloughlin/avo/build"   //nolint:revive // avo is written this way
-	. "github.com/mmcloughlin/avo/operand" //nolint:revive // see above
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
@@ -40,13 +40,13 @@ func subWord() {
 
 // schedule is the round keys and their number less one.
 type schedule struct {
-	keys   reg.GPVirtual
-	rounds reg.GPVirtual
+	keys   reg.Register
+	rounds reg.Register
 	label  string
 }
 
 func loadSchedule(label string) schedule {
-	return schedule{Load(Param("keys"), GP64()).(reg.GPVirtual), Load(Param("rounds"), GP64()).(reg.GPVirtual), label}
+	return schedule{Load(Param("keys"), GP64()), Load(Param("rounds"), GP64()), label}
 }
 
 func (s schedule) key(i int) Mem { return Mem{Base: s.keys, Disp: 16 * i} }
@@ -109,7 +109,7 @@ func feistel64(name string, inverse bool) {
 	s := loadSchedule(name)
 	plan := Load(Param("plan"), GP64())
 	fixedAt := Load(Param("fixed"), GP64())
-	a, b := Load(Param("a"), GP64()).(reg.GPVirtual), Load(Param("b"), GP64()).(reg.GPVirtual)
+	a, b := Load(Param("a"), GP64()), Load(Param("b"), GP64())
 	MOVQ(Mem{Base: plan, Disp: offTail}, reg.RCX)
 
 	// next is the next block without the half: fixed, the round and the first key.
