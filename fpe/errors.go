@@ -12,9 +12,9 @@ var (
 	ErrKeySize = errors.New("fpe: the key must have 16, 24 or 32 bytes")
 	// ErrRadix: the radix is not between 2 and 65,536, or not that of the alphabet.
 	ErrRadix = errors.New("fpe: the radix must be between 2 and 65,536, and the number of symbols of the alphabet")
-	// ErrTooShort: there are fewer than 1,000,000 values of this length, so that all
-	// of them could be tried (SP 800-38G Rev. 1, section 5.1).
-	ErrTooShort = errors.New("fpe: too short: fewer than 1,000,000 values have this length; store such a value sealed or as a random token")
+	// ErrTooShort: so few values have this length that all of them could be tried:
+	// fewer than MinDomain (SP 800-38G Rev. 1, section 5.1).
+	ErrTooShort = errors.New("fpe: too short: too few values have this length; store such a value sealed or as a random token")
 	// ErrTooLong: more than MaxLength symbols.
 	ErrTooLong = errors.New("fpe: too long: more than 1,024 symbols")
 	// ErrTweakTooLong: more than MaxTweakLength bytes.

@@ -23,6 +23,9 @@ TEXT ·encryptBlock(SB), NOSPLIT, $0-24
 	MOVQ    block+16(FP), DX
 	VMOVDQU (DX), X0
 	VPXOR   (AX), X0, X0
+	MOVQ    CX, BX
+	SHLQ    $0x04, BX
+	ADDQ    AX, BX
 	VAESENC 16(AX), X0, X0
 	VAESENC 32(AX), X0, X0
 	VAESENC 48(AX), X0, X0
@@ -32,18 +35,16 @@ TEXT ·encryptBlock(SB), NOSPLIT, $0-24
 	VAESENC 112(AX), X0, X0
 	VAESENC 128(AX), X0, X0
 	VAESENC 144(AX), X0, X0
-	MOVQ    CX, BX
-	SHLQ    $0x04, BX
 	CMPQ    CX, $0x0c
-	JB      blockLast
+	JB      last
 	VAESENC 160(AX), X0, X0
 	VAESENC 176(AX), X0, X0
-	JE      blockLast
+	JE      last
 	VAESENC 192(AX), X0, X0
 	VAESENC 208(AX), X0, X0
 
-blockLast:
-	VAESENCLAST (AX)(BX*1), X0, X0
+last:
+	VAESENCLAST (BX), X0, X0
 	VMOVDQU     X0, (DX)
 	RET
 
@@ -83,14 +84,14 @@ feistel64Loop:
 	VAESENC 128(BX), X4, X4
 	VAESENC 144(BX), X4, X4
 	CMPQ    SI, $0x0c
-	JB      feistel64LastEven
+	JB      feistel64Even
 	VAESENC 160(BX), X4, X4
 	VAESENC 176(BX), X4, X4
-	JE      feistel64LastEven
+	JE      feistel64Even
 	VAESENC 192(BX), X4, X4
 	VAESENC 208(BX), X4, X4
 
-feistel64LastEven:
+feistel64Even:
 	VAESENCLAST (R10), X4, X4
 	VPADDB      X2, X1, X1
 	VPXOR       X1, X0, X3
@@ -125,14 +126,14 @@ feistel64LastEven:
 	VAESENC     128(BX), X4, X4
 	VAESENC     144(BX), X4, X4
 	CMPQ        SI, $0x0c
-	JB          feistel64LastOdd
+	JB          feistel64Odd
 	VAESENC     160(BX), X4, X4
 	VAESENC     176(BX), X4, X4
-	JE          feistel64LastOdd
+	JE          feistel64Odd
 	VAESENC     192(BX), X4, X4
 	VAESENC     208(BX), X4, X4
 
-feistel64LastOdd:
+feistel64Odd:
 	VAESENCLAST (R10), X4, X4
 	VPADDB      X2, X1, X1
 	VPXOR       X1, X0, X3
@@ -196,14 +197,14 @@ feistel64InverseLoop:
 	VAESENC 128(BX), X4, X4
 	VAESENC 144(BX), X4, X4
 	CMPQ    SI, $0x0c
-	JB      feistel64InverseLastEven
+	JB      feistel64InverseEven
 	VAESENC 160(BX), X4, X4
 	VAESENC 176(BX), X4, X4
-	JE      feistel64InverseLastEven
+	JE      feistel64InverseEven
 	VAESENC 192(BX), X4, X4
 	VAESENC 208(BX), X4, X4
 
-feistel64InverseLastEven:
+feistel64InverseEven:
 	VAESENCLAST (R10), X4, X4
 	VPSUBB      X2, X1, X1
 	VPXOR       X1, X0, X3
@@ -239,14 +240,14 @@ feistel64InverseLastEven:
 	VAESENC     128(BX), X4, X4
 	VAESENC     144(BX), X4, X4
 	CMPQ        SI, $0x0c
-	JB          feistel64InverseLastOdd
+	JB          feistel64InverseOdd
 	VAESENC     160(BX), X4, X4
 	VAESENC     176(BX), X4, X4
-	JE          feistel64InverseLastOdd
+	JE          feistel64InverseOdd
 	VAESENC     192(BX), X4, X4
 	VAESENC     208(BX), X4, X4
 
-feistel64InverseLastOdd:
+feistel64InverseOdd:
 	VAESENCLAST (R10), X4, X4
 	VPSUBB      X2, X1, X1
 	VPXOR       X1, X0, X3
@@ -438,7 +439,7 @@ feistelBatch8Loop:
 	VAESENC X9, X7, X7
 	VAESENC X9, X8, X8
 	CMPQ    CX, $0x0c
-	JB      feistelBatch8LastEven
+	JB      feistelBatch8Even
 	VMOVDQU 160(AX), X9
 	VAESENC X9, X1, X1
 	VAESENC X9, X2, X2
@@ -457,7 +458,7 @@ feistelBatch8Loop:
 	VAESENC X9, X6, X6
 	VAESENC X9, X7, X7
 	VAESENC X9, X8, X8
-	JE      feistelBatch8LastEven
+	JE      feistelBatch8Even
 	VMOVDQU 192(AX), X9
 	VAESENC X9, X1, X1
 	VAESENC X9, X2, X2
@@ -477,7 +478,7 @@ feistelBatch8Loop:
 	VAESENC X9, X7, X7
 	VAESENC X9, X8, X8
 
-feistelBatch8LastEven:
+feistelBatch8Even:
 	VMOVDQU     (BX), X9
 	VAESENCLAST X9, X1, X1
 	VAESENCLAST X9, X2, X2
@@ -706,7 +707,7 @@ feistelBatch8LastEven:
 	VAESENC     X9, X7, X7
 	VAESENC     X9, X8, X8
 	CMPQ        CX, $0x0c
-	JB          feistelBatch8LastOdd
+	JB          feistelBatch8Odd
 	VMOVDQU     160(AX), X9
 	VAESENC     X9, X1, X1
 	VAESENC     X9, X2, X2
@@ -725,7 +726,7 @@ feistelBatch8LastEven:
 	VAESENC     X9, X6, X6
 	VAESENC     X9, X7, X7
 	VAESENC     X9, X8, X8
-	JE          feistelBatch8LastOdd
+	JE          feistelBatch8Odd
 	VMOVDQU     192(AX), X9
 	VAESENC     X9, X1, X1
 	VAESENC     X9, X2, X2
@@ -745,7 +746,7 @@ feistelBatch8LastEven:
 	VAESENC     X9, X7, X7
 	VAESENC     X9, X8, X8
 
-feistelBatch8LastOdd:
+feistelBatch8Odd:
 	VMOVDQU     (BX), X9
 	VAESENCLAST X9, X1, X1
 	VAESENCLAST X9, X2, X2
@@ -1019,7 +1020,7 @@ feistelBatch8InverseLoop:
 	VAESENC X9, X7, X7
 	VAESENC X9, X8, X8
 	CMPQ    CX, $0x0c
-	JB      feistelBatch8InverseLastEven
+	JB      feistelBatch8InverseEven
 	VMOVDQU 160(AX), X9
 	VAESENC X9, X1, X1
 	VAESENC X9, X2, X2
@@ -1038,7 +1039,7 @@ feistelBatch8InverseLoop:
 	VAESENC X9, X6, X6
 	VAESENC X9, X7, X7
 	VAESENC X9, X8, X8
-	JE      feistelBatch8InverseLastEven
+	JE      feistelBatch8InverseEven
 	VMOVDQU 192(AX), X9
 	VAESENC X9, X1, X1
 	VAESENC X9, X2, X2
@@ -1058,7 +1059,7 @@ feistelBatch8InverseLoop:
 	VAESENC X9, X7, X7
 	VAESENC X9, X8, X8
 
-feistelBatch8InverseLastEven:
+feistelBatch8InverseEven:
 	VMOVDQU     (BX), X9
 	VAESENCLAST X9, X1, X1
 	VAESENCLAST X9, X2, X2
@@ -1291,7 +1292,7 @@ feistelBatch8InverseLastEven:
 	VAESENC     X9, X7, X7
 	VAESENC     X9, X8, X8
 	CMPQ        CX, $0x0c
-	JB          feistelBatch8InverseLastOdd
+	JB          feistelBatch8InverseOdd
 	VMOVDQU     160(AX), X9
 	VAESENC     X9, X1, X1
 	VAESENC     X9, X2, X2
@@ -1310,7 +1311,7 @@ feistelBatch8InverseLastEven:
 	VAESENC     X9, X6, X6
 	VAESENC     X9, X7, X7
 	VAESENC     X9, X8, X8
-	JE          feistelBatch8InverseLastOdd
+	JE          feistelBatch8InverseOdd
 	VMOVDQU     192(AX), X9
 	VAESENC     X9, X1, X1
 	VAESENC     X9, X2, X2
@@ -1330,7 +1331,7 @@ feistelBatch8InverseLastEven:
 	VAESENC     X9, X7, X7
 	VAESENC     X9, X8, X8
 
-feistelBatch8InverseLastOdd:
+feistelBatch8InverseOdd:
 	VMOVDQU     (BX), X9
 	VAESENCLAST X9, X1, X1
 	VAESENCLAST X9, X2, X2
@@ -1616,7 +1617,7 @@ feistelBatch16Loop:
 	VAESENC        Y9, Y7, Y7
 	VAESENC        Y9, Y8, Y8
 	CMPQ           CX, $0x0c
-	JB             feistelBatch16LastEven
+	JB             feistelBatch16Even
 	VBROADCASTI128 160(AX), Y9
 	VAESENC        Y9, Y1, Y1
 	VAESENC        Y9, Y2, Y2
@@ -1635,7 +1636,7 @@ feistelBatch16Loop:
 	VAESENC        Y9, Y6, Y6
 	VAESENC        Y9, Y7, Y7
 	VAESENC        Y9, Y8, Y8
-	JE             feistelBatch16LastEven
+	JE             feistelBatch16Even
 	VBROADCASTI128 192(AX), Y9
 	VAESENC        Y9, Y1, Y1
 	VAESENC        Y9, Y2, Y2
@@ -1655,7 +1656,7 @@ feistelBatch16Loop:
 	VAESENC        Y9, Y7, Y7
 	VAESENC        Y9, Y8, Y8
 
-feistelBatch16LastEven:
+feistelBatch16Even:
 	VBROADCASTI128 (BX), Y9
 	VAESENCLAST    Y9, Y1, Y1
 	VAESENCLAST    Y9, Y2, Y2
@@ -1884,7 +1885,7 @@ feistelBatch16LastEven:
 	VAESENC        Y9, Y7, Y7
 	VAESENC        Y9, Y8, Y8
 	CMPQ           CX, $0x0c
-	JB             feistelBatch16LastOdd
+	JB             feistelBatch16Odd
 	VBROADCASTI128 160(AX), Y9
 	VAESENC        Y9, Y1, Y1
 	VAESENC        Y9, Y2, Y2
@@ -1903,7 +1904,7 @@ feistelBatch16LastEven:
 	VAESENC        Y9, Y6, Y6
 	VAESENC        Y9, Y7, Y7
 	VAESENC        Y9, Y8, Y8
-	JE             feistelBatch16LastOdd
+	JE             feistelBatch16Odd
 	VBROADCASTI128 192(AX), Y9
 	VAESENC        Y9, Y1, Y1
 	VAESENC        Y9, Y2, Y2
@@ -1923,7 +1924,7 @@ feistelBatch16LastEven:
 	VAESENC        Y9, Y7, Y7
 	VAESENC        Y9, Y8, Y8
 
-feistelBatch16LastOdd:
+feistelBatch16Odd:
 	VBROADCASTI128 (BX), Y9
 	VAESENCLAST    Y9, Y1, Y1
 	VAESENCLAST    Y9, Y2, Y2
@@ -2206,7 +2207,7 @@ feistelBatch16InverseLoop:
 	VAESENC        Y9, Y7, Y7
 	VAESENC        Y9, Y8, Y8
 	CMPQ           CX, $0x0c
-	JB             feistelBatch16InverseLastEven
+	JB             feistelBatch16InverseEven
 	VBROADCASTI128 160(AX), Y9
 	VAESENC        Y9, Y1, Y1
 	VAESENC        Y9, Y2, Y2
@@ -2225,7 +2226,7 @@ feistelBatch16InverseLoop:
 	VAESENC        Y9, Y6, Y6
 	VAESENC        Y9, Y7, Y7
 	VAESENC        Y9, Y8, Y8
-	JE             feistelBatch16InverseLastEven
+	JE             feistelBatch16InverseEven
 	VBROADCASTI128 192(AX), Y9
 	VAESENC        Y9, Y1, Y1
 	VAESENC        Y9, Y2, Y2
@@ -2245,7 +2246,7 @@ feistelBatch16InverseLoop:
 	VAESENC        Y9, Y7, Y7
 	VAESENC        Y9, Y8, Y8
 
-feistelBatch16InverseLastEven:
+feistelBatch16InverseEven:
 	VBROADCASTI128 (BX), Y9
 	VAESENCLAST    Y9, Y1, Y1
 	VAESENCLAST    Y9, Y2, Y2
@@ -2478,7 +2479,7 @@ feistelBatch16InverseLastEven:
 	VAESENC        Y9, Y7, Y7
 	VAESENC        Y9, Y8, Y8
 	CMPQ           CX, $0x0c
-	JB             feistelBatch16InverseLastOdd
+	JB             feistelBatch16InverseOdd
 	VBROADCASTI128 160(AX), Y9
 	VAESENC        Y9, Y1, Y1
 	VAESENC        Y9, Y2, Y2
@@ -2497,7 +2498,7 @@ feistelBatch16InverseLastEven:
 	VAESENC        Y9, Y6, Y6
 	VAESENC        Y9, Y7, Y7
 	VAESENC        Y9, Y8, Y8
-	JE             feistelBatch16InverseLastOdd
+	JE             feistelBatch16InverseOdd
 	VBROADCASTI128 192(AX), Y9
 	VAESENC        Y9, Y1, Y1
 	VAESENC        Y9, Y2, Y2
@@ -2517,7 +2518,7 @@ feistelBatch16InverseLastEven:
 	VAESENC        Y9, Y7, Y7
 	VAESENC        Y9, Y8, Y8
 
-feistelBatch16InverseLastOdd:
+feistelBatch16InverseOdd:
 	VBROADCASTI128 (BX), Y9
 	VAESENCLAST    Y9, Y1, Y1
 	VAESENCLAST    Y9, Y2, Y2

@@ -42,50 +42,50 @@ func subWord() {
 type schedule struct {
 	keys   reg.Register
 	rounds reg.Register
-	label  string
 }
 
-func loadSchedule(label string) schedule {
-	return schedule{Load(Param("keys"), GP64()), Load(Param("rounds"), GP64()), label}
+func loadSchedule() schedule {
+	return schedule{Load(Param("keys"), GP64()), Load(Param("rounds"), GP64())}
 }
 
 func (s schedule) key(i int) Mem { return Mem{Base: s.keys, Disp: 16 * i} }
 
-// encrypt emits all rounds of AES after the first key was added: step(i) and
-// last() emit one round with key i and with key number rounds.
-func (s schedule) encrypt(name string, step func(key Mem), last func(key Mem)) {
-	for i := 1; i < 10; i++ {
-		step(s.key(i))
-	}
-	end := Mem{Base: s.keys, Index: s.last(), Scale: 1}
-	CMPQ(s.rounds, U8(12))
-	JB(LabelRef(s.label + name))
-	step(s.key(10))
-	step(s.key(11))
-	JE(LabelRef(s.label + name))
-	step(s.key(12))
-	step(s.key(13))
-	Label(s.label + name)
-	last(end)
-}
-
-func (s schedule) last() reg.GPVirtual {
+// last returns the address of the last round's key.
+func (s schedule) last() reg.Register {
 	at := GP64()
 	MOVQ(s.rounds, at)
 	SHLQ(U8(4), at)
+	ADDQ(s.keys, at)
 	return at
+}
+
+// encrypt emits the rounds of AES after the first key was added: step for each
+// round and final for the last one.
+func (s schedule) encrypt(last reg.Register, label string, step, final func(key Mem)) {
+	for i := 1; i < 10; i++ {
+		step(s.key(i))
+	}
+	CMPQ(s.rounds, U8(12))
+	JB(LabelRef(label))
+	step(s.key(10))
+	step(s.key(11))
+	JE(LabelRef(label))
+	step(s.key(12))
+	step(s.key(13))
+	Label(label)
+	final(Mem{Base: last})
 }
 
 func block() {
 	TEXT("encryptBlock", NOSPLIT, "func(keys *[60]uint32, rounds int, block *[16]byte)")
 	Doc("encryptBlock encrypts one block in place.")
 	Pragma("noescape")
-	s := loadSchedule("block")
+	s := loadSchedule()
 	at := Load(Param("block"), GP64())
 	x := XMM()
 	VMOVDQU(Mem{Base: at}, x)
 	VPXOR(s.key(0), x, x)
-	s.encrypt("Last", func(k Mem) { VAESENC(k, x, x) }, func(k Mem) { VAESENCLAST(k, x, x) })
+	s.encrypt(s.last(), "last", func(k Mem) { VAESENC(k, x, x) }, func(k Mem) { VAESENCLAST(k, x, x) })
 	VMOVDQU(x, Mem{Base: at})
 	RET()
 }
@@ -106,7 +106,7 @@ func feistel64(name string, inverse bool) {
 		Doc(name+" runs rounds 0 to 9 on halves of one word. fixed is the block that holds the", "round and the half, without them.")
 	}
 	Pragma("noescape")
-	s := loadSchedule(name)
+	s := loadSchedule()
 	plan := Load(Param("plan"), GP64())
 	fixedAt := Load(Param("fixed"), GP64())
 	a, b := Load(Param("a"), GP64()), Load(Param("b"), GP64())
@@ -125,7 +125,6 @@ func feistel64(name string, inverse bool) {
 	VPXOR(round, fixed, next)
 
 	end := s.last()
-	ADDQ(s.keys, end)
 	loops := GP64()
 	MOVQ(U32(5), loops)
 	Label(name + "Loop")
@@ -141,19 +140,7 @@ func feistel64(name string, inverse bool) {
 		VMOVQ(t, x)
 		VPSLLDQ(U8(8), x, x)
 		VPXOR(next, x, x)
-		for k := 1; k < 10; k++ {
-			VAESENC(s.key(k), x, x)
-		}
-		label := name + []string{"LastEven", "LastOdd"}[i]
-		CMPQ(s.rounds, U8(12))
-		JB(LabelRef(label))
-		VAESENC(s.key(10), x, x)
-		VAESENC(s.key(11), x, x)
-		JE(LabelRef(label))
-		VAESENC(s.key(12), x, x)
-		VAESENC(s.key(13), x, x)
-		Label(label)
-		VAESENCLAST(Mem{Base: end}, x, x)
+		s.encrypt(end, name+[]string{"Even", "Odd"}[i], func(k Mem) { VAESENC(k, x, x) }, func(k Mem) { VAESENCLAST(k, x, x) })
 		if inverse {
 			VPSUBB(one, round, round)
 		} else {
@@ -218,6 +205,68 @@ func newVectors() vectors {
 	}
 }
 
+// width is the size of a vector in bytes: of one block or two.
+type width int
+
+func (w width) vector() reg.VecVirtual {
+	if w == 32 {
+		return YMM()
+	}
+	return XMM()
+}
+
+// broadcast loads 16 bytes into every block of the vector.
+func (w width) broadcast(from Mem, to reg.VecVirtual) {
+	if w == 32 {
+		VBROADCASTI128(from, to)
+	} else {
+		VMOVDQU(from, to)
+	}
+}
+
+// startBlocks returns where the stack has the blocks without round and half, with
+// the first key. Of four blocks 0 1, 2 3 in two vectors it makes 0 2, 1 3, so that
+// the integers that VPUNPCKLQDQ takes from them are in order.
+func (w width) startBlocks(key, fixed Mem) Mem {
+	size := int(w)
+	start := AllocLocal(8 * size)
+	k := w.vector()
+	w.broadcast(key, k)
+	for g := range 4 {
+		first, second := w.vector(), w.vector()
+		VMOVDQU(fixed.Offset(2*g*size), first)
+		VMOVDQU(fixed.Offset((2*g+1)*size), second)
+		if w == 32 {
+			odd := w.vector()
+			VPERM2I128(U8(0x31), second, first, odd)
+			VPERM2I128(U8(0x20), second, first, first)
+			second = odd
+		}
+		VPXOR(k, first, first)
+		VPXOR(k, second, second)
+		VMOVDQU(first, start.Offset(2*g*size))
+		VMOVDQU(second, start.Offset((2*g+1)*size))
+	}
+	return start
+}
+
+// encrypt emits the rounds of AES after the first key on eight vectors.
+func (w width) encrypt(s schedule, last reg.Register, label string, x *[8]reg.VecVirtual) {
+	s.encrypt(last, label, func(key Mem) {
+		k := w.vector()
+		w.broadcast(key, k)
+		for j := range x {
+			VAESENC(k, x[j], x[j])
+		}
+	}, func(key Mem) {
+		k := w.vector()
+		w.broadcast(key, k)
+		for j := range x {
+			VAESENCLAST(k, x[j], x[j])
+		}
+	})
+}
+
 // feistelBatch is ten rounds on eight vectors of one or two blocks each. Integers
 // are below 2^32 in lanes of 64 bits; a vector of integers belongs to two vectors
 // of blocks, the even lanes to the first.
@@ -229,52 +278,19 @@ func feistelBatch(name string, v vectors, size int, inverse bool) {
 	TEXT(name, NOSPLIT, "func(keys *[60]uint32, rounds int, plan *[40]uint64, fixed *[16][16]byte, a, b *[16]uint64)")
 	Doc(name+" runs "+doc+" of independent values, a and b their halves,", "fixed their blocks without round and half. The moduli are below 2^32.")
 	Pragma("noescape")
-	vector := func() reg.VecVirtual {
-		if size == 32 {
-			return YMM()
-		}
-		return XMM()
-	}
-	s := loadSchedule(name)
+	w := width(size)
+	s := loadSchedule()
 	plan := Load(Param("plan"), GP64())
 	fixedAt := Load(Param("fixed"), GP64())
 	a, b := Load(Param("a"), GP64()), Load(Param("b"), GP64())
-
-	// start holds the blocks without round and half, with the first key.
-	start := AllocLocal(8 * size)
-	k := vector()
-	broadcast := func(from Mem, to reg.VecVirtual) {
-		if size == 32 {
-			VBROADCASTI128(from, to)
-		} else {
-			VMOVDQU(from, to)
-		}
-	}
-	broadcast(s.key(0), k)
-	for g := range 4 {
-		first, second := vector(), vector()
-		VMOVDQU(Mem{Base: fixedAt, Disp: 2 * g * size}, first)
-		VMOVDQU(Mem{Base: fixedAt, Disp: (2*g + 1) * size}, second)
-		if size == 32 { // values 0 1, 2 3 to 0 2, 1 3: then integers are in order
-			odd := vector()
-			VPERM2I128(U8(0x31), second, first, odd)
-			VPERM2I128(U8(0x20), second, first, first)
-			second = odd
-		}
-		VPXOR(k, first, first)
-		VPXOR(k, second, second)
-		VMOVDQU(first, start.Offset(2*g*size))
-		VMOVDQU(second, start.Offset((2*g+1)*size))
-	}
-
-	round := vector()
+	start := w.startBlocks(s.key(0), Mem{Base: fixedAt})
+	round := w.vector()
 	if inverse {
 		VMOVDQU(Mem{Base: plan, Disp: offNine}, round)
 	} else {
 		VPXOR(round, round, round)
 	}
 	end := s.last()
-	ADDQ(s.keys, end)
 	loops := GP64()
 	MOVQ(U32(5), loops)
 	Label(name + "Loop")
@@ -286,8 +302,8 @@ func feistelBatch(name string, v vectors, size int, inverse bool) {
 		at := func(off int) Mem { return Mem{Base: plan, Disp: row + off} }
 		var x [8]reg.VecVirtual
 		for g := range 4 {
-			x[2*g], x[2*g+1] = vector(), vector()
-			half := vector()
+			x[2*g], x[2*g+1] = w.vector(), w.vector()
+			half := w.vector()
 			VPADDQ(Mem{Base: b, Disp: g * size}, round, half) // the round is above the half: no carry
 			VPSHUFB(v.swap, half, half)
 			VPSLLDQ(U8(8), half, x[2*g])
@@ -295,37 +311,14 @@ func feistelBatch(name string, v vectors, size int, inverse bool) {
 			VPXOR(start.Offset(2*g*size), x[2*g], x[2*g])
 			VPXOR(start.Offset((2*g+1)*size), x[2*g+1], x[2*g+1])
 		}
-		step := func(key Mem, last bool) {
-			k := vector()
-			broadcast(key, k)
-			for j := range x {
-				if last {
-					VAESENCLAST(k, x[j], x[j])
-				} else {
-					VAESENC(k, x[j], x[j])
-				}
-			}
-		}
-		for k := 1; k < 10; k++ {
-			step(s.key(k), false)
-		}
-		label := name + []string{"LastEven", "LastOdd"}[i]
-		CMPQ(s.rounds, U8(12))
-		JB(LabelRef(label))
-		step(s.key(10), false)
-		step(s.key(11), false)
-		JE(LabelRef(label))
-		step(s.key(12), false)
-		step(s.key(13), false)
-		Label(label)
-		step(Mem{Base: end}, true)
+		w.encrypt(s, end, name+[]string{"Even", "Odd"}[i], &x)
 
 		for g := range 4 {
 			y := x[2*g]
 			VPUNPCKLQDQ(x[2*g+1], x[2*g], y)
 			VPSHUFB(v.swap, y, y)
 			// q is the high word of y*mu, from products of 32 bits.
-			high, t, lh, q := x[2*g+1], vector(), vector(), vector()
+			high, t, lh, q := x[2*g+1], w.vector(), w.vector(), w.vector()
 			VPSRLQ(U8(32), y, high)
 			VPMULUDQ(at(offMuLow), y, t)
 			VPSRLQ(U8(32), t, t)
