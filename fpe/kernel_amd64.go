@@ -64,11 +64,10 @@ func (k *kernel) expand(key []byte) {
 }
 
 // plan64 has the constants of the assembly for halves of one word; main.go in
-// _asm names the offsets. A nil pointer means that there is no kernel for the
-// length.
+// _asm names the offsets.
 type plan64 struct {
 	one   *[12]uint64
-	batch *[40]uint64
+	batch *[40]uint64 // nil unless both moduli are below 2^32
 }
 
 func newPlan64(p *plan) plan64 {
@@ -157,7 +156,7 @@ func (c *core) cryptWindow(values [][]uint16, tweaks [][]byte, dir direction) {
 				todo &^= 1 << i
 			}
 		}
-		if size < 3 || p.plan64.batch == nil {
+		if size < 3 || p.path != path64 {
 			for _, i := range group[:size] {
 				c.crypt(values[i], values[i], p, tweaks[i], dir)
 			}
@@ -176,18 +175,34 @@ func (c *core) cryptGroup(values [][]uint16, tweaks [][]byte, group []int, p *pl
 		k.chain(&fixed[lane], c, p, tweaks[i])
 		a[lane], b[lane] = c.read64(values[i], p)
 	}
-	wide := len(group) > 8
-	switch {
-	case wide && dir == encrypting:
-		feistelBatch16(&k.keys, k.rounds, p.plan64.batch, &fixed, &a, &b)
-	case wide:
-		feistelBatch16Inverse(&k.keys, k.rounds, p.plan64.batch, &fixed, &b, &a)
-	case dir == encrypting:
-		feistelBatch8(&k.keys, k.rounds, p.plan64.batch, &fixed, &a, &b)
-	default:
-		feistelBatch8Inverse(&k.keys, k.rounds, p.plan64.batch, &fixed, &b, &a)
+	if dir == decrypting {
+		k.runBatch(p, len(group) > 8, dir, &fixed, &b, &a)
+	} else {
+		k.runBatch(p, len(group) > 8, dir, &fixed, &a, &b)
 	}
 	for lane, i := range group {
 		c.write64(values[i], p, a[lane], b[lane])
+	}
+}
+
+func (k *kernel) runBatch(p *plan, wide bool, dir direction, fixed *[16][aes.BlockSize]byte, a, b *[16]uint64) {
+	small, words := p.plan64.batch, p.plan64.one
+	switch {
+	case small != nil && wide && dir == encrypting:
+		feistelBatch16(&k.keys, k.rounds, small, fixed, a, b)
+	case small != nil && wide:
+		feistelBatch16Inverse(&k.keys, k.rounds, small, fixed, a, b)
+	case small != nil && dir == encrypting:
+		feistelBatch8(&k.keys, k.rounds, small, fixed, a, b)
+	case small != nil:
+		feistelBatch8Inverse(&k.keys, k.rounds, small, fixed, a, b)
+	case wide && dir == encrypting:
+		feistelWords16(&k.keys, k.rounds, words, fixed, a, b)
+	case wide:
+		feistelWords16Inverse(&k.keys, k.rounds, words, fixed, a, b)
+	case dir == encrypting:
+		feistelWords8(&k.keys, k.rounds, words, fixed, a, b)
+	default:
+		feistelWords8Inverse(&k.keys, k.rounds, words, fixed, a, b)
 	}
 }

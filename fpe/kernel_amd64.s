@@ -2649,3 +2649,3333 @@ feistelBatch16InverseOdd:
 	JNZ            feistelBatch16InverseLoop
 	VZEROUPPER
 	RET
+
+// func feistelWords8(keys *[60]uint32, rounds int, plan *[12]uint64, fixed *[16][16]byte, a *[16]uint64, b *[16]uint64)
+// Requires: AES, AVX, CMOV
+TEXT ·feistelWords8(SB), NOSPLIT, $128-48
+	MOVQ    keys+0(FP), BX
+	MOVQ    rounds+8(FP), SI
+	MOVQ    plan+16(FP), DI
+	MOVQ    fixed+24(FP), AX
+	MOVQ    a+32(FP), R8
+	MOVQ    b+40(FP), R9
+	MOVQ    64(DI), CX
+	VMOVDQU (BX), X0
+	VMOVDQU (AX), X1
+	VMOVDQU 16(AX), X2
+	VPXOR   X0, X1, X1
+	VPXOR   X0, X2, X2
+	VMOVDQU X1, (SP)
+	VMOVDQU X2, 16(SP)
+	VMOVDQU 32(AX), X1
+	VMOVDQU 48(AX), X2
+	VPXOR   X0, X1, X1
+	VPXOR   X0, X2, X2
+	VMOVDQU X1, 32(SP)
+	VMOVDQU X2, 48(SP)
+	VMOVDQU 64(AX), X1
+	VMOVDQU 80(AX), X2
+	VPXOR   X0, X1, X1
+	VPXOR   X0, X2, X2
+	VMOVDQU X1, 64(SP)
+	VMOVDQU X2, 80(SP)
+	VMOVDQU 96(AX), X1
+	VMOVDQU 112(AX), X2
+	VPXOR   X0, X1, X1
+	VPXOR   X0, X2, X2
+	VMOVDQU X1, 96(SP)
+	VMOVDQU X2, 112(SP)
+	VMOVDQU 72(DI), X0
+	VPXOR   X1, X1, X1
+	MOVQ    SI, R10
+	SHLQ    $0x04, R10
+	ADDQ    BX, R10
+	MOVQ    $0x00000005, R11
+
+feistelWords8Loop:
+	VMOVDQU (R9), X3
+	VPSHUFB swapBytes<>+0(SB), X3, X3
+	VPSLLDQ $0x08, X3, X2
+	VPAND   highWords<>+0(SB), X3, X3
+	VPXOR   (SP), X2, X2
+	VPXOR   X1, X2, X2
+	VPXOR   16(SP), X3, X3
+	VPXOR   X1, X3, X3
+	VMOVDQU 16(R9), X5
+	VPSHUFB swapBytes<>+0(SB), X5, X5
+	VPSLLDQ $0x08, X5, X4
+	VPAND   highWords<>+0(SB), X5, X5
+	VPXOR   32(SP), X4, X4
+	VPXOR   X1, X4, X4
+	VPXOR   48(SP), X5, X5
+	VPXOR   X1, X5, X5
+	VMOVDQU 32(R9), X7
+	VPSHUFB swapBytes<>+0(SB), X7, X7
+	VPSLLDQ $0x08, X7, X6
+	VPAND   highWords<>+0(SB), X7, X7
+	VPXOR   64(SP), X6, X6
+	VPXOR   X1, X6, X6
+	VPXOR   80(SP), X7, X7
+	VPXOR   X1, X7, X7
+	VMOVDQU 48(R9), X9
+	VPSHUFB swapBytes<>+0(SB), X9, X9
+	VPSLLDQ $0x08, X9, X8
+	VPAND   highWords<>+0(SB), X9, X9
+	VPXOR   96(SP), X8, X8
+	VPXOR   X1, X8, X8
+	VPXOR   112(SP), X9, X9
+	VPXOR   X1, X9, X9
+	VMOVDQU 16(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 32(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 48(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 64(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 80(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 96(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 112(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 128(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 144(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	CMPQ    SI, $0x0c
+	JB      feistelWords8Even
+	VMOVDQU 160(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 176(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	JE      feistelWords8Even
+	VMOVDQU 192(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 208(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+
+feistelWords8Even:
+	VMOVDQU     (R10), X10
+	VAESENCLAST X10, X2, X2
+	VAESENCLAST X10, X3, X3
+	VAESENCLAST X10, X4, X4
+	VAESENCLAST X10, X5, X5
+	VAESENCLAST X10, X6, X6
+	VAESENCLAST X10, X7, X7
+	VAESENCLAST X10, X8, X8
+	VAESENCLAST X10, X9, X9
+	MOVQ        (R8), R12
+	VMOVQ       X2, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X2, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, (R8)
+	MOVQ        8(R8), R12
+	VMOVQ       X3, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X3, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 8(R8)
+	MOVQ        16(R8), R12
+	VMOVQ       X4, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X4, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 16(R8)
+	MOVQ        24(R8), R12
+	VMOVQ       X5, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X5, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 24(R8)
+	MOVQ        32(R8), R12
+	VMOVQ       X6, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X6, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 32(R8)
+	MOVQ        40(R8), R12
+	VMOVQ       X7, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X7, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 40(R8)
+	MOVQ        48(R8), R12
+	VMOVQ       X8, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X8, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 48(R8)
+	MOVQ        56(R8), R12
+	VMOVQ       X9, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X9, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 56(R8)
+	VPADDB      X0, X1, X1
+	VMOVDQU     (R8), X3
+	VPSHUFB     swapBytes<>+0(SB), X3, X3
+	VPSLLDQ     $0x08, X3, X2
+	VPAND       highWords<>+0(SB), X3, X3
+	VPXOR       (SP), X2, X2
+	VPXOR       X1, X2, X2
+	VPXOR       16(SP), X3, X3
+	VPXOR       X1, X3, X3
+	VMOVDQU     16(R8), X5
+	VPSHUFB     swapBytes<>+0(SB), X5, X5
+	VPSLLDQ     $0x08, X5, X4
+	VPAND       highWords<>+0(SB), X5, X5
+	VPXOR       32(SP), X4, X4
+	VPXOR       X1, X4, X4
+	VPXOR       48(SP), X5, X5
+	VPXOR       X1, X5, X5
+	VMOVDQU     32(R8), X7
+	VPSHUFB     swapBytes<>+0(SB), X7, X7
+	VPSLLDQ     $0x08, X7, X6
+	VPAND       highWords<>+0(SB), X7, X7
+	VPXOR       64(SP), X6, X6
+	VPXOR       X1, X6, X6
+	VPXOR       80(SP), X7, X7
+	VPXOR       X1, X7, X7
+	VMOVDQU     48(R8), X9
+	VPSHUFB     swapBytes<>+0(SB), X9, X9
+	VPSLLDQ     $0x08, X9, X8
+	VPAND       highWords<>+0(SB), X9, X9
+	VPXOR       96(SP), X8, X8
+	VPXOR       X1, X8, X8
+	VPXOR       112(SP), X9, X9
+	VPXOR       X1, X9, X9
+	VMOVDQU     16(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     32(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     48(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     64(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     80(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     96(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     112(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     128(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     144(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	CMPQ        SI, $0x0c
+	JB          feistelWords8Odd
+	VMOVDQU     160(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     176(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	JE          feistelWords8Odd
+	VMOVDQU     192(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     208(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+
+feistelWords8Odd:
+	VMOVDQU     (R10), X10
+	VAESENCLAST X10, X2, X2
+	VAESENCLAST X10, X3, X3
+	VAESENCLAST X10, X4, X4
+	VAESENCLAST X10, X5, X5
+	VAESENCLAST X10, X6, X6
+	VAESENCLAST X10, X7, X7
+	VAESENCLAST X10, X8, X8
+	VAESENCLAST X10, X9, X9
+	MOVQ        (R9), R12
+	VMOVQ       X2, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X2, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, (R9)
+	MOVQ        8(R9), R12
+	VMOVQ       X3, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X3, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 8(R9)
+	MOVQ        16(R9), R12
+	VMOVQ       X4, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X4, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 16(R9)
+	MOVQ        24(R9), R12
+	VMOVQ       X5, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X5, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 24(R9)
+	MOVQ        32(R9), R12
+	VMOVQ       X6, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X6, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 32(R9)
+	MOVQ        40(R9), R12
+	VMOVQ       X7, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X7, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 40(R9)
+	MOVQ        48(R9), R12
+	VMOVQ       X8, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X8, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 48(R9)
+	MOVQ        56(R9), R12
+	VMOVQ       X9, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X9, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        R13, R12
+	SUBQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 56(R9)
+	VPADDB      X0, X1, X1
+	DECQ        R11
+	JNZ         feistelWords8Loop
+	RET
+
+// func feistelWords8Inverse(keys *[60]uint32, rounds int, plan *[12]uint64, fixed *[16][16]byte, a *[16]uint64, b *[16]uint64)
+// Requires: AES, AVX, CMOV
+TEXT ·feistelWords8Inverse(SB), NOSPLIT, $128-48
+	MOVQ    keys+0(FP), BX
+	MOVQ    rounds+8(FP), SI
+	MOVQ    plan+16(FP), DI
+	MOVQ    fixed+24(FP), AX
+	MOVQ    a+32(FP), R8
+	MOVQ    b+40(FP), R9
+	MOVQ    64(DI), CX
+	VMOVDQU (BX), X0
+	VMOVDQU (AX), X1
+	VMOVDQU 16(AX), X2
+	VPXOR   X0, X1, X1
+	VPXOR   X0, X2, X2
+	VMOVDQU X1, (SP)
+	VMOVDQU X2, 16(SP)
+	VMOVDQU 32(AX), X1
+	VMOVDQU 48(AX), X2
+	VPXOR   X0, X1, X1
+	VPXOR   X0, X2, X2
+	VMOVDQU X1, 32(SP)
+	VMOVDQU X2, 48(SP)
+	VMOVDQU 64(AX), X1
+	VMOVDQU 80(AX), X2
+	VPXOR   X0, X1, X1
+	VPXOR   X0, X2, X2
+	VMOVDQU X1, 64(SP)
+	VMOVDQU X2, 80(SP)
+	VMOVDQU 96(AX), X1
+	VMOVDQU 112(AX), X2
+	VPXOR   X0, X1, X1
+	VPXOR   X0, X2, X2
+	VMOVDQU X1, 96(SP)
+	VMOVDQU X2, 112(SP)
+	VMOVDQU 72(DI), X0
+	VPXOR   X1, X1, X1
+	VPSLLW  $0x03, X0, X1
+	VPADDB  X0, X1, X1
+	MOVQ    SI, R10
+	SHLQ    $0x04, R10
+	ADDQ    BX, R10
+	MOVQ    $0x00000005, R11
+
+feistelWords8InverseLoop:
+	VMOVDQU (R9), X3
+	VPSHUFB swapBytes<>+0(SB), X3, X3
+	VPSLLDQ $0x08, X3, X2
+	VPAND   highWords<>+0(SB), X3, X3
+	VPXOR   (SP), X2, X2
+	VPXOR   X1, X2, X2
+	VPXOR   16(SP), X3, X3
+	VPXOR   X1, X3, X3
+	VMOVDQU 16(R9), X5
+	VPSHUFB swapBytes<>+0(SB), X5, X5
+	VPSLLDQ $0x08, X5, X4
+	VPAND   highWords<>+0(SB), X5, X5
+	VPXOR   32(SP), X4, X4
+	VPXOR   X1, X4, X4
+	VPXOR   48(SP), X5, X5
+	VPXOR   X1, X5, X5
+	VMOVDQU 32(R9), X7
+	VPSHUFB swapBytes<>+0(SB), X7, X7
+	VPSLLDQ $0x08, X7, X6
+	VPAND   highWords<>+0(SB), X7, X7
+	VPXOR   64(SP), X6, X6
+	VPXOR   X1, X6, X6
+	VPXOR   80(SP), X7, X7
+	VPXOR   X1, X7, X7
+	VMOVDQU 48(R9), X9
+	VPSHUFB swapBytes<>+0(SB), X9, X9
+	VPSLLDQ $0x08, X9, X8
+	VPAND   highWords<>+0(SB), X9, X9
+	VPXOR   96(SP), X8, X8
+	VPXOR   X1, X8, X8
+	VPXOR   112(SP), X9, X9
+	VPXOR   X1, X9, X9
+	VMOVDQU 16(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 32(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 48(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 64(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 80(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 96(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 112(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 128(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 144(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	CMPQ    SI, $0x0c
+	JB      feistelWords8InverseEven
+	VMOVDQU 160(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 176(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	JE      feistelWords8InverseEven
+	VMOVDQU 192(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+	VMOVDQU 208(BX), X10
+	VAESENC X10, X2, X2
+	VAESENC X10, X3, X3
+	VAESENC X10, X4, X4
+	VAESENC X10, X5, X5
+	VAESENC X10, X6, X6
+	VAESENC X10, X7, X7
+	VAESENC X10, X8, X8
+	VAESENC X10, X9, X9
+
+feistelWords8InverseEven:
+	VMOVDQU     (R10), X10
+	VAESENCLAST X10, X2, X2
+	VAESENCLAST X10, X3, X3
+	VAESENCLAST X10, X4, X4
+	VAESENCLAST X10, X5, X5
+	VAESENCLAST X10, X6, X6
+	VAESENCLAST X10, X7, X7
+	VAESENCLAST X10, X8, X8
+	VAESENCLAST X10, X9, X9
+	MOVQ        (R8), R12
+	VMOVQ       X2, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X2, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        56(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, (R8)
+	MOVQ        8(R8), R12
+	VMOVQ       X3, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X3, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        56(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 8(R8)
+	MOVQ        16(R8), R12
+	VMOVQ       X4, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X4, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        56(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 16(R8)
+	MOVQ        24(R8), R12
+	VMOVQ       X5, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X5, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        56(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 24(R8)
+	MOVQ        32(R8), R12
+	VMOVQ       X6, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X6, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        56(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 32(R8)
+	MOVQ        40(R8), R12
+	VMOVQ       X7, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X7, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        56(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 40(R8)
+	MOVQ        48(R8), R12
+	VMOVQ       X8, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X8, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        56(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 48(R8)
+	MOVQ        56(R8), R12
+	VMOVQ       X9, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        40(DI)
+	VPEXTRQ     $0x01, X9, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       32(DI), DX
+	ADDQ        56(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        48(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        32(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 56(R8)
+	VPSUBB      X0, X1, X1
+	VMOVDQU     (R8), X3
+	VPSHUFB     swapBytes<>+0(SB), X3, X3
+	VPSLLDQ     $0x08, X3, X2
+	VPAND       highWords<>+0(SB), X3, X3
+	VPXOR       (SP), X2, X2
+	VPXOR       X1, X2, X2
+	VPXOR       16(SP), X3, X3
+	VPXOR       X1, X3, X3
+	VMOVDQU     16(R8), X5
+	VPSHUFB     swapBytes<>+0(SB), X5, X5
+	VPSLLDQ     $0x08, X5, X4
+	VPAND       highWords<>+0(SB), X5, X5
+	VPXOR       32(SP), X4, X4
+	VPXOR       X1, X4, X4
+	VPXOR       48(SP), X5, X5
+	VPXOR       X1, X5, X5
+	VMOVDQU     32(R8), X7
+	VPSHUFB     swapBytes<>+0(SB), X7, X7
+	VPSLLDQ     $0x08, X7, X6
+	VPAND       highWords<>+0(SB), X7, X7
+	VPXOR       64(SP), X6, X6
+	VPXOR       X1, X6, X6
+	VPXOR       80(SP), X7, X7
+	VPXOR       X1, X7, X7
+	VMOVDQU     48(R8), X9
+	VPSHUFB     swapBytes<>+0(SB), X9, X9
+	VPSLLDQ     $0x08, X9, X8
+	VPAND       highWords<>+0(SB), X9, X9
+	VPXOR       96(SP), X8, X8
+	VPXOR       X1, X8, X8
+	VPXOR       112(SP), X9, X9
+	VPXOR       X1, X9, X9
+	VMOVDQU     16(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     32(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     48(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     64(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     80(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     96(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     112(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     128(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     144(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	CMPQ        SI, $0x0c
+	JB          feistelWords8InverseOdd
+	VMOVDQU     160(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     176(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	JE          feistelWords8InverseOdd
+	VMOVDQU     192(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+	VMOVDQU     208(BX), X10
+	VAESENC     X10, X2, X2
+	VAESENC     X10, X3, X3
+	VAESENC     X10, X4, X4
+	VAESENC     X10, X5, X5
+	VAESENC     X10, X6, X6
+	VAESENC     X10, X7, X7
+	VAESENC     X10, X8, X8
+	VAESENC     X10, X9, X9
+
+feistelWords8InverseOdd:
+	VMOVDQU     (R10), X10
+	VAESENCLAST X10, X2, X2
+	VAESENCLAST X10, X3, X3
+	VAESENCLAST X10, X4, X4
+	VAESENCLAST X10, X5, X5
+	VAESENCLAST X10, X6, X6
+	VAESENCLAST X10, X7, X7
+	VAESENCLAST X10, X8, X8
+	VAESENCLAST X10, X9, X9
+	MOVQ        (R9), R12
+	VMOVQ       X2, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X2, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        24(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, (R9)
+	MOVQ        8(R9), R12
+	VMOVQ       X3, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X3, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        24(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 8(R9)
+	MOVQ        16(R9), R12
+	VMOVQ       X4, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X4, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        24(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 16(R9)
+	MOVQ        24(R9), R12
+	VMOVQ       X5, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X5, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        24(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 24(R9)
+	MOVQ        32(R9), R12
+	VMOVQ       X6, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X6, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        24(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 32(R9)
+	MOVQ        40(R9), R12
+	VMOVQ       X7, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X7, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        24(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 40(R9)
+	MOVQ        48(R9), R12
+	VMOVQ       X8, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X8, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        24(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 48(R9)
+	MOVQ        56(R9), R12
+	VMOVQ       X9, R13
+	BSWAPQ      R13
+	MOVQ        R13, AX
+	MULQ        8(DI)
+	VPEXTRQ     $0x01, X9, AX
+	BSWAPQ      AX
+	SHLQ        CL, AX, R13
+	IMULQ       (DI), DX
+	ADDQ        24(DI), R12
+	SUBQ        R13, R12
+	ADDQ        DX, R12
+	MOVQ        R12, AX
+	SUBQ        16(DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, AX
+	SUBQ        (DI), AX
+	CMOVQCC     AX, R12
+	MOVQ        R12, 56(R9)
+	VPSUBB      X0, X1, X1
+	DECQ        R11
+	JNZ         feistelWords8InverseLoop
+	RET
+
+// func feistelWords16(keys *[60]uint32, rounds int, plan *[12]uint64, fixed *[16][16]byte, a *[16]uint64, b *[16]uint64)
+// Requires: AVX, AVX2, CMOV, VAES
+TEXT ·feistelWords16(SB), NOSPLIT, $256-48
+	MOVQ           keys+0(FP), BX
+	MOVQ           rounds+8(FP), SI
+	MOVQ           plan+16(FP), DI
+	MOVQ           fixed+24(FP), AX
+	MOVQ           a+32(FP), R8
+	MOVQ           b+40(FP), R9
+	MOVQ           64(DI), CX
+	VBROADCASTI128 (BX), Y0
+	VMOVDQU        (AX), Y1
+	VMOVDQU        32(AX), Y2
+	VPERM2I128     $0x31, Y2, Y1, Y3
+	VPERM2I128     $0x20, Y2, Y1, Y1
+	VPXOR          Y0, Y1, Y1
+	VPXOR          Y0, Y3, Y3
+	VMOVDQU        Y1, (SP)
+	VMOVDQU        Y3, 32(SP)
+	VMOVDQU        64(AX), Y1
+	VMOVDQU        96(AX), Y2
+	VPERM2I128     $0x31, Y2, Y1, Y3
+	VPERM2I128     $0x20, Y2, Y1, Y1
+	VPXOR          Y0, Y1, Y1
+	VPXOR          Y0, Y3, Y3
+	VMOVDQU        Y1, 64(SP)
+	VMOVDQU        Y3, 96(SP)
+	VMOVDQU        128(AX), Y1
+	VMOVDQU        160(AX), Y2
+	VPERM2I128     $0x31, Y2, Y1, Y3
+	VPERM2I128     $0x20, Y2, Y1, Y1
+	VPXOR          Y0, Y1, Y1
+	VPXOR          Y0, Y3, Y3
+	VMOVDQU        Y1, 128(SP)
+	VMOVDQU        Y3, 160(SP)
+	VMOVDQU        192(AX), Y1
+	VMOVDQU        224(AX), Y2
+	VPERM2I128     $0x31, Y2, Y1, Y3
+	VPERM2I128     $0x20, Y2, Y1, Y1
+	VPXOR          Y0, Y1, Y1
+	VPXOR          Y0, Y3, Y3
+	VMOVDQU        Y1, 192(SP)
+	VMOVDQU        Y3, 224(SP)
+	VBROADCASTI128 72(DI), Y0
+	VPXOR          Y1, Y1, Y1
+	MOVQ           SI, R10
+	SHLQ           $0x04, R10
+	ADDQ           BX, R10
+	MOVQ           $0x00000005, R11
+
+feistelWords16Loop:
+	VMOVDQU        (R9), Y3
+	VPSHUFB        swapBytes<>+0(SB), Y3, Y3
+	VPSLLDQ        $0x08, Y3, Y2
+	VPAND          highWords<>+0(SB), Y3, Y3
+	VPXOR          (SP), Y2, Y2
+	VPXOR          Y1, Y2, Y2
+	VPXOR          32(SP), Y3, Y3
+	VPXOR          Y1, Y3, Y3
+	VMOVDQU        32(R9), Y5
+	VPSHUFB        swapBytes<>+0(SB), Y5, Y5
+	VPSLLDQ        $0x08, Y5, Y4
+	VPAND          highWords<>+0(SB), Y5, Y5
+	VPXOR          64(SP), Y4, Y4
+	VPXOR          Y1, Y4, Y4
+	VPXOR          96(SP), Y5, Y5
+	VPXOR          Y1, Y5, Y5
+	VMOVDQU        64(R9), Y7
+	VPSHUFB        swapBytes<>+0(SB), Y7, Y7
+	VPSLLDQ        $0x08, Y7, Y6
+	VPAND          highWords<>+0(SB), Y7, Y7
+	VPXOR          128(SP), Y6, Y6
+	VPXOR          Y1, Y6, Y6
+	VPXOR          160(SP), Y7, Y7
+	VPXOR          Y1, Y7, Y7
+	VMOVDQU        96(R9), Y9
+	VPSHUFB        swapBytes<>+0(SB), Y9, Y9
+	VPSLLDQ        $0x08, Y9, Y8
+	VPAND          highWords<>+0(SB), Y9, Y9
+	VPXOR          192(SP), Y8, Y8
+	VPXOR          Y1, Y8, Y8
+	VPXOR          224(SP), Y9, Y9
+	VPXOR          Y1, Y9, Y9
+	VBROADCASTI128 16(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 32(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 48(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 64(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 80(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 96(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 112(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 128(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 144(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	CMPQ           SI, $0x0c
+	JB             feistelWords16Even
+	VBROADCASTI128 160(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 176(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	JE             feistelWords16Even
+	VBROADCASTI128 192(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 208(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+
+feistelWords16Even:
+	VBROADCASTI128 (R10), Y10
+	VAESENCLAST    Y10, Y2, Y2
+	VAESENCLAST    Y10, Y3, Y3
+	VAESENCLAST    Y10, Y4, Y4
+	VAESENCLAST    Y10, Y5, Y5
+	VAESENCLAST    Y10, Y6, Y6
+	VAESENCLAST    Y10, Y7, Y7
+	VAESENCLAST    Y10, Y8, Y8
+	VAESENCLAST    Y10, Y9, Y9
+	MOVQ           (R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, (R8)
+	VEXTRACTI128   $0x01, Y2, X2
+	MOVQ           16(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 16(R8)
+	MOVQ           8(R8), R12
+	VMOVQ          X3, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X3, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 8(R8)
+	VEXTRACTI128   $0x01, Y3, X2
+	MOVQ           24(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 24(R8)
+	MOVQ           32(R8), R12
+	VMOVQ          X4, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X4, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 32(R8)
+	VEXTRACTI128   $0x01, Y4, X2
+	MOVQ           48(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 48(R8)
+	MOVQ           40(R8), R12
+	VMOVQ          X5, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X5, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 40(R8)
+	VEXTRACTI128   $0x01, Y5, X2
+	MOVQ           56(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 56(R8)
+	MOVQ           64(R8), R12
+	VMOVQ          X6, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X6, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 64(R8)
+	VEXTRACTI128   $0x01, Y6, X2
+	MOVQ           80(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 80(R8)
+	MOVQ           72(R8), R12
+	VMOVQ          X7, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X7, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 72(R8)
+	VEXTRACTI128   $0x01, Y7, X2
+	MOVQ           88(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 88(R8)
+	MOVQ           96(R8), R12
+	VMOVQ          X8, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X8, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 96(R8)
+	VEXTRACTI128   $0x01, Y8, X2
+	MOVQ           112(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 112(R8)
+	MOVQ           104(R8), R12
+	VMOVQ          X9, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X9, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 104(R8)
+	VEXTRACTI128   $0x01, Y9, X2
+	MOVQ           120(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 120(R8)
+	VPADDB         Y0, Y1, Y1
+	VMOVDQU        (R8), Y3
+	VPSHUFB        swapBytes<>+0(SB), Y3, Y3
+	VPSLLDQ        $0x08, Y3, Y2
+	VPAND          highWords<>+0(SB), Y3, Y3
+	VPXOR          (SP), Y2, Y2
+	VPXOR          Y1, Y2, Y2
+	VPXOR          32(SP), Y3, Y3
+	VPXOR          Y1, Y3, Y3
+	VMOVDQU        32(R8), Y5
+	VPSHUFB        swapBytes<>+0(SB), Y5, Y5
+	VPSLLDQ        $0x08, Y5, Y4
+	VPAND          highWords<>+0(SB), Y5, Y5
+	VPXOR          64(SP), Y4, Y4
+	VPXOR          Y1, Y4, Y4
+	VPXOR          96(SP), Y5, Y5
+	VPXOR          Y1, Y5, Y5
+	VMOVDQU        64(R8), Y7
+	VPSHUFB        swapBytes<>+0(SB), Y7, Y7
+	VPSLLDQ        $0x08, Y7, Y6
+	VPAND          highWords<>+0(SB), Y7, Y7
+	VPXOR          128(SP), Y6, Y6
+	VPXOR          Y1, Y6, Y6
+	VPXOR          160(SP), Y7, Y7
+	VPXOR          Y1, Y7, Y7
+	VMOVDQU        96(R8), Y9
+	VPSHUFB        swapBytes<>+0(SB), Y9, Y9
+	VPSLLDQ        $0x08, Y9, Y8
+	VPAND          highWords<>+0(SB), Y9, Y9
+	VPXOR          192(SP), Y8, Y8
+	VPXOR          Y1, Y8, Y8
+	VPXOR          224(SP), Y9, Y9
+	VPXOR          Y1, Y9, Y9
+	VBROADCASTI128 16(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 32(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 48(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 64(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 80(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 96(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 112(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 128(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 144(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	CMPQ           SI, $0x0c
+	JB             feistelWords16Odd
+	VBROADCASTI128 160(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 176(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	JE             feistelWords16Odd
+	VBROADCASTI128 192(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 208(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+
+feistelWords16Odd:
+	VBROADCASTI128 (R10), Y10
+	VAESENCLAST    Y10, Y2, Y2
+	VAESENCLAST    Y10, Y3, Y3
+	VAESENCLAST    Y10, Y4, Y4
+	VAESENCLAST    Y10, Y5, Y5
+	VAESENCLAST    Y10, Y6, Y6
+	VAESENCLAST    Y10, Y7, Y7
+	VAESENCLAST    Y10, Y8, Y8
+	VAESENCLAST    Y10, Y9, Y9
+	MOVQ           (R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, (R9)
+	VEXTRACTI128   $0x01, Y2, X2
+	MOVQ           16(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 16(R9)
+	MOVQ           8(R9), R12
+	VMOVQ          X3, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X3, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 8(R9)
+	VEXTRACTI128   $0x01, Y3, X2
+	MOVQ           24(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 24(R9)
+	MOVQ           32(R9), R12
+	VMOVQ          X4, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X4, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 32(R9)
+	VEXTRACTI128   $0x01, Y4, X2
+	MOVQ           48(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 48(R9)
+	MOVQ           40(R9), R12
+	VMOVQ          X5, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X5, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 40(R9)
+	VEXTRACTI128   $0x01, Y5, X2
+	MOVQ           56(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 56(R9)
+	MOVQ           64(R9), R12
+	VMOVQ          X6, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X6, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 64(R9)
+	VEXTRACTI128   $0x01, Y6, X2
+	MOVQ           80(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 80(R9)
+	MOVQ           72(R9), R12
+	VMOVQ          X7, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X7, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 72(R9)
+	VEXTRACTI128   $0x01, Y7, X2
+	MOVQ           88(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 88(R9)
+	MOVQ           96(R9), R12
+	VMOVQ          X8, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X8, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 96(R9)
+	VEXTRACTI128   $0x01, Y8, X2
+	MOVQ           112(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 112(R9)
+	MOVQ           104(R9), R12
+	VMOVQ          X9, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X9, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 104(R9)
+	VEXTRACTI128   $0x01, Y9, X2
+	MOVQ           120(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           R13, R12
+	SUBQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 120(R9)
+	VPADDB         Y0, Y1, Y1
+	DECQ           R11
+	JNZ            feistelWords16Loop
+	VZEROUPPER
+	RET
+
+// func feistelWords16Inverse(keys *[60]uint32, rounds int, plan *[12]uint64, fixed *[16][16]byte, a *[16]uint64, b *[16]uint64)
+// Requires: AVX, AVX2, CMOV, VAES
+TEXT ·feistelWords16Inverse(SB), NOSPLIT, $256-48
+	MOVQ           keys+0(FP), BX
+	MOVQ           rounds+8(FP), SI
+	MOVQ           plan+16(FP), DI
+	MOVQ           fixed+24(FP), AX
+	MOVQ           a+32(FP), R8
+	MOVQ           b+40(FP), R9
+	MOVQ           64(DI), CX
+	VBROADCASTI128 (BX), Y0
+	VMOVDQU        (AX), Y1
+	VMOVDQU        32(AX), Y2
+	VPERM2I128     $0x31, Y2, Y1, Y3
+	VPERM2I128     $0x20, Y2, Y1, Y1
+	VPXOR          Y0, Y1, Y1
+	VPXOR          Y0, Y3, Y3
+	VMOVDQU        Y1, (SP)
+	VMOVDQU        Y3, 32(SP)
+	VMOVDQU        64(AX), Y1
+	VMOVDQU        96(AX), Y2
+	VPERM2I128     $0x31, Y2, Y1, Y3
+	VPERM2I128     $0x20, Y2, Y1, Y1
+	VPXOR          Y0, Y1, Y1
+	VPXOR          Y0, Y3, Y3
+	VMOVDQU        Y1, 64(SP)
+	VMOVDQU        Y3, 96(SP)
+	VMOVDQU        128(AX), Y1
+	VMOVDQU        160(AX), Y2
+	VPERM2I128     $0x31, Y2, Y1, Y3
+	VPERM2I128     $0x20, Y2, Y1, Y1
+	VPXOR          Y0, Y1, Y1
+	VPXOR          Y0, Y3, Y3
+	VMOVDQU        Y1, 128(SP)
+	VMOVDQU        Y3, 160(SP)
+	VMOVDQU        192(AX), Y1
+	VMOVDQU        224(AX), Y2
+	VPERM2I128     $0x31, Y2, Y1, Y3
+	VPERM2I128     $0x20, Y2, Y1, Y1
+	VPXOR          Y0, Y1, Y1
+	VPXOR          Y0, Y3, Y3
+	VMOVDQU        Y1, 192(SP)
+	VMOVDQU        Y3, 224(SP)
+	VBROADCASTI128 72(DI), Y0
+	VPXOR          Y1, Y1, Y1
+	VPSLLW         $0x03, Y0, Y1
+	VPADDB         Y0, Y1, Y1
+	MOVQ           SI, R10
+	SHLQ           $0x04, R10
+	ADDQ           BX, R10
+	MOVQ           $0x00000005, R11
+
+feistelWords16InverseLoop:
+	VMOVDQU        (R9), Y3
+	VPSHUFB        swapBytes<>+0(SB), Y3, Y3
+	VPSLLDQ        $0x08, Y3, Y2
+	VPAND          highWords<>+0(SB), Y3, Y3
+	VPXOR          (SP), Y2, Y2
+	VPXOR          Y1, Y2, Y2
+	VPXOR          32(SP), Y3, Y3
+	VPXOR          Y1, Y3, Y3
+	VMOVDQU        32(R9), Y5
+	VPSHUFB        swapBytes<>+0(SB), Y5, Y5
+	VPSLLDQ        $0x08, Y5, Y4
+	VPAND          highWords<>+0(SB), Y5, Y5
+	VPXOR          64(SP), Y4, Y4
+	VPXOR          Y1, Y4, Y4
+	VPXOR          96(SP), Y5, Y5
+	VPXOR          Y1, Y5, Y5
+	VMOVDQU        64(R9), Y7
+	VPSHUFB        swapBytes<>+0(SB), Y7, Y7
+	VPSLLDQ        $0x08, Y7, Y6
+	VPAND          highWords<>+0(SB), Y7, Y7
+	VPXOR          128(SP), Y6, Y6
+	VPXOR          Y1, Y6, Y6
+	VPXOR          160(SP), Y7, Y7
+	VPXOR          Y1, Y7, Y7
+	VMOVDQU        96(R9), Y9
+	VPSHUFB        swapBytes<>+0(SB), Y9, Y9
+	VPSLLDQ        $0x08, Y9, Y8
+	VPAND          highWords<>+0(SB), Y9, Y9
+	VPXOR          192(SP), Y8, Y8
+	VPXOR          Y1, Y8, Y8
+	VPXOR          224(SP), Y9, Y9
+	VPXOR          Y1, Y9, Y9
+	VBROADCASTI128 16(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 32(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 48(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 64(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 80(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 96(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 112(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 128(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 144(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	CMPQ           SI, $0x0c
+	JB             feistelWords16InverseEven
+	VBROADCASTI128 160(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 176(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	JE             feistelWords16InverseEven
+	VBROADCASTI128 192(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 208(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+
+feistelWords16InverseEven:
+	VBROADCASTI128 (R10), Y10
+	VAESENCLAST    Y10, Y2, Y2
+	VAESENCLAST    Y10, Y3, Y3
+	VAESENCLAST    Y10, Y4, Y4
+	VAESENCLAST    Y10, Y5, Y5
+	VAESENCLAST    Y10, Y6, Y6
+	VAESENCLAST    Y10, Y7, Y7
+	VAESENCLAST    Y10, Y8, Y8
+	VAESENCLAST    Y10, Y9, Y9
+	MOVQ           (R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, (R8)
+	VEXTRACTI128   $0x01, Y2, X2
+	MOVQ           16(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 16(R8)
+	MOVQ           8(R8), R12
+	VMOVQ          X3, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X3, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 8(R8)
+	VEXTRACTI128   $0x01, Y3, X2
+	MOVQ           24(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 24(R8)
+	MOVQ           32(R8), R12
+	VMOVQ          X4, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X4, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 32(R8)
+	VEXTRACTI128   $0x01, Y4, X2
+	MOVQ           48(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 48(R8)
+	MOVQ           40(R8), R12
+	VMOVQ          X5, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X5, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 40(R8)
+	VEXTRACTI128   $0x01, Y5, X2
+	MOVQ           56(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 56(R8)
+	MOVQ           64(R8), R12
+	VMOVQ          X6, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X6, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 64(R8)
+	VEXTRACTI128   $0x01, Y6, X2
+	MOVQ           80(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 80(R8)
+	MOVQ           72(R8), R12
+	VMOVQ          X7, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X7, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 72(R8)
+	VEXTRACTI128   $0x01, Y7, X2
+	MOVQ           88(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 88(R8)
+	MOVQ           96(R8), R12
+	VMOVQ          X8, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X8, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 96(R8)
+	VEXTRACTI128   $0x01, Y8, X2
+	MOVQ           112(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 112(R8)
+	MOVQ           104(R8), R12
+	VMOVQ          X9, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X9, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 104(R8)
+	VEXTRACTI128   $0x01, Y9, X2
+	MOVQ           120(R8), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           40(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          32(DI), DX
+	ADDQ           56(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           48(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           32(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 120(R8)
+	VPSUBB         Y0, Y1, Y1
+	VMOVDQU        (R8), Y3
+	VPSHUFB        swapBytes<>+0(SB), Y3, Y3
+	VPSLLDQ        $0x08, Y3, Y2
+	VPAND          highWords<>+0(SB), Y3, Y3
+	VPXOR          (SP), Y2, Y2
+	VPXOR          Y1, Y2, Y2
+	VPXOR          32(SP), Y3, Y3
+	VPXOR          Y1, Y3, Y3
+	VMOVDQU        32(R8), Y5
+	VPSHUFB        swapBytes<>+0(SB), Y5, Y5
+	VPSLLDQ        $0x08, Y5, Y4
+	VPAND          highWords<>+0(SB), Y5, Y5
+	VPXOR          64(SP), Y4, Y4
+	VPXOR          Y1, Y4, Y4
+	VPXOR          96(SP), Y5, Y5
+	VPXOR          Y1, Y5, Y5
+	VMOVDQU        64(R8), Y7
+	VPSHUFB        swapBytes<>+0(SB), Y7, Y7
+	VPSLLDQ        $0x08, Y7, Y6
+	VPAND          highWords<>+0(SB), Y7, Y7
+	VPXOR          128(SP), Y6, Y6
+	VPXOR          Y1, Y6, Y6
+	VPXOR          160(SP), Y7, Y7
+	VPXOR          Y1, Y7, Y7
+	VMOVDQU        96(R8), Y9
+	VPSHUFB        swapBytes<>+0(SB), Y9, Y9
+	VPSLLDQ        $0x08, Y9, Y8
+	VPAND          highWords<>+0(SB), Y9, Y9
+	VPXOR          192(SP), Y8, Y8
+	VPXOR          Y1, Y8, Y8
+	VPXOR          224(SP), Y9, Y9
+	VPXOR          Y1, Y9, Y9
+	VBROADCASTI128 16(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 32(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 48(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 64(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 80(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 96(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 112(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 128(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 144(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	CMPQ           SI, $0x0c
+	JB             feistelWords16InverseOdd
+	VBROADCASTI128 160(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 176(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	JE             feistelWords16InverseOdd
+	VBROADCASTI128 192(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+	VBROADCASTI128 208(BX), Y10
+	VAESENC        Y10, Y2, Y2
+	VAESENC        Y10, Y3, Y3
+	VAESENC        Y10, Y4, Y4
+	VAESENC        Y10, Y5, Y5
+	VAESENC        Y10, Y6, Y6
+	VAESENC        Y10, Y7, Y7
+	VAESENC        Y10, Y8, Y8
+	VAESENC        Y10, Y9, Y9
+
+feistelWords16InverseOdd:
+	VBROADCASTI128 (R10), Y10
+	VAESENCLAST    Y10, Y2, Y2
+	VAESENCLAST    Y10, Y3, Y3
+	VAESENCLAST    Y10, Y4, Y4
+	VAESENCLAST    Y10, Y5, Y5
+	VAESENCLAST    Y10, Y6, Y6
+	VAESENCLAST    Y10, Y7, Y7
+	VAESENCLAST    Y10, Y8, Y8
+	VAESENCLAST    Y10, Y9, Y9
+	MOVQ           (R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, (R9)
+	VEXTRACTI128   $0x01, Y2, X2
+	MOVQ           16(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 16(R9)
+	MOVQ           8(R9), R12
+	VMOVQ          X3, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X3, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 8(R9)
+	VEXTRACTI128   $0x01, Y3, X2
+	MOVQ           24(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 24(R9)
+	MOVQ           32(R9), R12
+	VMOVQ          X4, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X4, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 32(R9)
+	VEXTRACTI128   $0x01, Y4, X2
+	MOVQ           48(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 48(R9)
+	MOVQ           40(R9), R12
+	VMOVQ          X5, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X5, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 40(R9)
+	VEXTRACTI128   $0x01, Y5, X2
+	MOVQ           56(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 56(R9)
+	MOVQ           64(R9), R12
+	VMOVQ          X6, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X6, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 64(R9)
+	VEXTRACTI128   $0x01, Y6, X2
+	MOVQ           80(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 80(R9)
+	MOVQ           72(R9), R12
+	VMOVQ          X7, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X7, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 72(R9)
+	VEXTRACTI128   $0x01, Y7, X2
+	MOVQ           88(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 88(R9)
+	MOVQ           96(R9), R12
+	VMOVQ          X8, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X8, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 96(R9)
+	VEXTRACTI128   $0x01, Y8, X2
+	MOVQ           112(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 112(R9)
+	MOVQ           104(R9), R12
+	VMOVQ          X9, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X9, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 104(R9)
+	VEXTRACTI128   $0x01, Y9, X2
+	MOVQ           120(R9), R12
+	VMOVQ          X2, R13
+	BSWAPQ         R13
+	MOVQ           R13, AX
+	MULQ           8(DI)
+	VPEXTRQ        $0x01, X2, AX
+	BSWAPQ         AX
+	SHLQ           CL, AX, R13
+	IMULQ          (DI), DX
+	ADDQ           24(DI), R12
+	SUBQ           R13, R12
+	ADDQ           DX, R12
+	MOVQ           R12, AX
+	SUBQ           16(DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, AX
+	SUBQ           (DI), AX
+	CMOVQCC        AX, R12
+	MOVQ           R12, 120(R9)
+	VPSUBB         Y0, Y1, Y1
+	DECQ           R11
+	JNZ            feistelWords16InverseLoop
+	VZEROUPPER
+	RET

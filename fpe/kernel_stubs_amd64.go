@@ -47,3 +47,27 @@ func feistelBatch16(keys *[60]uint32, rounds int, plan *[40]uint64, fixed *[16][
 //
 //go:noescape
 func feistelBatch16Inverse(keys *[60]uint32, rounds int, plan *[40]uint64, fixed *[16][16]byte, a *[16]uint64, b *[16]uint64)
+
+// feistelWords8 runs rounds 0 to 9 of independent values, a and b their halves,
+// fixed their blocks without round and half.
+//
+//go:noescape
+func feistelWords8(keys *[60]uint32, rounds int, plan *[12]uint64, fixed *[16][16]byte, a *[16]uint64, b *[16]uint64)
+
+// feistelWords8Inverse runs rounds 9 to 0, a and b exchanged, of independent values, a and b their halves,
+// fixed their blocks without round and half.
+//
+//go:noescape
+func feistelWords8Inverse(keys *[60]uint32, rounds int, plan *[12]uint64, fixed *[16][16]byte, a *[16]uint64, b *[16]uint64)
+
+// feistelWords16 runs rounds 0 to 9 of independent values, a and b their halves,
+// fixed their blocks without round and half.
+//
+//go:noescape
+func feistelWords16(keys *[60]uint32, rounds int, plan *[12]uint64, fixed *[16][16]byte, a *[16]uint64, b *[16]uint64)
+
+// feistelWords16Inverse runs rounds 9 to 0, a and b exchanged, of independent values, a and b their halves,
+// fixed their blocks without round and half.
+//
+//go:noescape
+func feistelWords16Inverse(keys *[60]uint32, rounds int, plan *[12]uint64, fixed *[16][16]byte, a *[16]uint64, b *[16]uint64)

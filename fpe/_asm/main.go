@@ -20,6 +20,10 @@ func main() {
 	feistelBatch("feistelBatch8Inverse", v, 16, true)
 	feistelBatch("feistelBatch16", v, 32, false)
 	feistelBatch("feistelBatch16Inverse", v, 32, true)
+	feistelWords("feistelWords8", v, 16, false)
+	feistelWords("feistelWords8Inverse", v, 16, true)
+	feistelWords("feistelWords16", v, 32, false)
+	feistelWords("feistelWords16Inverse", v, 32, true)
 	Generate()
 }
 
@@ -148,29 +152,7 @@ func feistel64(name string, inverse bool) {
 		}
 		VPXOR(round, fixed, next)
 
-		y, low := GP64(), GP64()
-		VMOVQ(x, y)
-		BSWAPQ(y)
-		MOVQ(y, reg.RAX)
-		MULQ(at(offMu)) // the quotient is in RDX
-		VPEXTRQ(U8(1), x, low)
-		BSWAPQ(low)
-		SHLQ(reg.CL, low, y)
-		IMULQ(at(offM), reg.RDX)
-		if inverse { // a + 3m - y + quotient*m
-			ADDQ(at(offM3), a)
-			SUBQ(y, a)
-			ADDQ(reg.RDX, a)
-		} else {
-			ADDQ(y, a)
-			SUBQ(reg.RDX, a)
-		}
-		for _, multiple := range []int{offM2, offM} {
-			less := GP64()
-			MOVQ(a, less)
-			SUBQ(at(multiple), less)
-			CMOVQCC(less, a)
-		}
+		addReduced(x, a, at, inverse)
 		a, b = b, a
 	}
 	DECQ(loops)
@@ -178,6 +160,34 @@ func feistel64(name string, inverse bool) {
 	Store(a, ReturnIndex(0))
 	Store(b, ReturnIndex(1))
 	RET()
+}
+
+// addReduced emits one round's end: it adds the number y that the first bytes of x
+// are to a modulo m, or subtracts it. CL is how far y goes beyond a word.
+func addReduced(x, a reg.Register, at func(off int) Mem, inverse bool) {
+	y, low := GP64(), GP64()
+	VMOVQ(x, y)
+	BSWAPQ(y)
+	MOVQ(y, reg.RAX)
+	MULQ(at(offMu)) // the quotient is in RDX
+	VPEXTRQ(U8(1), x, low)
+	BSWAPQ(low)
+	SHLQ(reg.CL, low, y)
+	IMULQ(at(offM), reg.RDX)
+	if inverse { // a + 3m - y + quotient*m
+		ADDQ(at(offM3), a)
+		SUBQ(y, a)
+		ADDQ(reg.RDX, a)
+	} else {
+		ADDQ(y, a)
+		SUBQ(reg.RDX, a)
+	}
+	for _, multiple := range []int{offM2, offM} {
+		less := GP64()
+		MOVQ(a, less)
+		SUBQ(at(multiple), less)
+		CMOVQCC(less, a)
+	}
 }
 
 // Offsets in a plan for batches: a row for even rounds and one for odd, then the
@@ -356,6 +366,85 @@ func feistelBatch(name string, v vectors, size int, inverse bool) {
 			VPSUBQ(Mem{Base: plan, Disp: offStep}, round, round)
 		} else {
 			VPADDQ(Mem{Base: plan, Disp: offStep}, round, round)
+		}
+		a, b = b, a
+	}
+	DECQ(loops)
+	JNZ(LabelRef(name + "Loop"))
+	if size == 32 {
+		VZEROUPPER()
+	}
+	RET()
+}
+
+// feistelWords is feistelBatch for integers of a whole word, which are reduced one
+// by one as in feistel64.
+func feistelWords(name string, v vectors, size int, inverse bool) {
+	doc := "rounds 0 to 9"
+	if inverse {
+		doc = "rounds 9 to 0, a and b exchanged,"
+	}
+	TEXT(name, NOSPLIT, "func(keys *[60]uint32, rounds int, plan *[12]uint64, fixed *[16][16]byte, a, b *[16]uint64)")
+	Doc(name+" runs "+doc+" of independent values, a and b their halves,", "fixed their blocks without round and half.")
+	Pragma("noescape")
+	w := width(size)
+	s := loadSchedule()
+	plan := Load(Param("plan"), GP64())
+	fixedAt := Load(Param("fixed"), GP64())
+	a, b := Load(Param("a"), GP64()), Load(Param("b"), GP64())
+	MOVQ(Mem{Base: plan, Disp: offTail}, reg.RCX)
+	start := w.startBlocks(s.key(0), Mem{Base: fixedAt})
+
+	one, round := w.vector(), w.vector()
+	w.broadcast(Mem{Base: plan, Disp: offRound}, one)
+	VPXOR(round, round, round)
+	if inverse { // 9
+		VPSLLW(U8(3), one, round)
+		VPADDB(one, round, round)
+	}
+	end := s.last()
+	loops := GP64()
+	MOVQ(U32(5), loops)
+	Label(name + "Loop")
+	for i := range 2 {
+		row := i * rowSize
+		if inverse {
+			row = (1 - i) * rowSize
+		}
+		at := func(off int) Mem { return Mem{Base: plan, Disp: row + off} }
+		var x [8]reg.VecVirtual
+		for g := range 4 {
+			x[2*g], x[2*g+1] = w.vector(), w.vector()
+			half := w.vector()
+			VMOVDQU(Mem{Base: b, Disp: g * size}, half)
+			VPSHUFB(v.swap, half, half)
+			VPSLLDQ(U8(8), half, x[2*g])
+			VPAND(v.high, half, x[2*g+1])
+			for j := 2 * g; j < 2*g+2; j++ {
+				VPXOR(start.Offset(j*size), x[j], x[j])
+				VPXOR(round, x[j], x[j])
+			}
+		}
+		w.encrypt(s, end, name+[]string{"Even", "Odd"}[i], &x)
+		for j := range x {
+			// Even vectors have values 4g and 4g+2 (or 2g), odd ones the next.
+			lane := size/8*(j/2) + j%2
+			word := GP64()
+			MOVQ(Mem{Base: a, Disp: 8 * lane}, word)
+			addReduced(x[j].AsX(), word, at, inverse)
+			MOVQ(word, Mem{Base: a, Disp: 8 * lane})
+			if size == 32 {
+				upper := XMM()
+				VEXTRACTI128(U8(1), x[j], upper)
+				MOVQ(Mem{Base: a, Disp: 8 * (lane + 2)}, word)
+				addReduced(upper, word, at, inverse)
+				MOVQ(word, Mem{Base: a, Disp: 8 * (lane + 2)})
+			}
+		}
+		if inverse {
+			VPSUBB(one, round, round)
+		} else {
+			VPADDB(one, round, round)
 		}
 		a, b = b, a
 	}
