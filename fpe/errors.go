@@ -13,7 +13,7 @@ var (
 	// ErrRadix: the radix is not between 2 and 65,536, or not that of the alphabet.
 	ErrRadix = errors.New("fpe: the radix must be between 2 and 65,536, and the number of symbols of the alphabet")
 	// ErrTooShort: so few values have this length that all of them could be tried:
-	// fewer than MinDomain (SP 800-38G Rev. 1, section 5.1).
+	// fewer than MinDomain.
 	ErrTooShort = errors.New("fpe: too short: too few values have this length; store such a value sealed or as a random token")
 	// ErrTooLong: more than MaxLength symbols.
 	ErrTooLong = errors.New("fpe: too long: more than 1,024 symbols")

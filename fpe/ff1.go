@@ -1,10 +1,9 @@
 package fpe
 
-import (
-	"slices"
-)
+import "slices"
 
-// Limits of this package. SP 800-38G lets an implementation choose them.
+// Limits of this package. SP 800-38G sets MaxRadix and MinDomain and lets an
+// implementation choose the others.
 const (
 	// MaxRadix is the largest radix, that of two-byte numerals.
 	MaxRadix = 1 << 16
@@ -13,7 +12,7 @@ const (
 	// MaxTweakLength is the largest number of bytes of a tweak.
 	MaxTweakLength = 4096
 	// MinDomain is the smallest number of values a length may have: radix to the
-	// power of the length is at least this (SP 800-38G Rev. 1, section 5.1).
+	// power of the length is at least this (SP 800-38G Rev. 1, second public draft).
 	MinDomain = 1_000_000
 )
 
@@ -26,11 +25,11 @@ type FF1 struct {
 
 // NewFF1 returns FF1 with AES under the key of 16, 24 or 32 bytes, for numerals
 // from 0 to radix-1, where radix is between 2 and MaxRadix. It returns ErrKeySize
-// or ErrRadix. The key is not kept.
+// or ErrRadix. The caller may wipe the key afterwards.
 //
 // A key belongs to one radix, and to one kind of data unless the tweak tells
 // kinds apart. The constants of a length are computed when it is first met, and
-// kept: half a kilobyte each for usual lengths, none of it depending on a value.
+// kept: about a kilobyte each for usual lengths, none of it depending on a value.
 func NewFF1(key []byte, radix int) (*FF1, error) {
 	c, err := newCore(key, radix, MinDomain)
 	if err != nil {

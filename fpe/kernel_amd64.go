@@ -4,6 +4,7 @@ package fpe
 
 import (
 	"crypto/aes"
+	"crypto/fips140"
 	"crypto/subtle"
 	"encoding/binary"
 	"math/bits"
@@ -28,17 +29,21 @@ type kernel struct {
 	keys   [60]uint32 // round keys, as they lie in memory
 }
 
+// newKernel leaves the width 0 in FIPS 140 mode: AES is then that of Go's
+// cryptographic module.
 func newKernel(key []byte) kernel {
 	var k kernel
-	switch {
-	case hasWideKernel:
-		k.width = 16
-	case hasKernel:
-		k.width = 8
-	default:
+	if !hasKernel {
 		return k
 	}
 	k.expand(key)
+	switch {
+	case fips140.Enabled():
+	case hasWideKernel:
+		k.width = 16
+	default:
+		k.width = 8
+	}
 	return k
 }
 

@@ -13,10 +13,10 @@ type LegacySmallDomainDecrypter struct {
 // NewLegacySmallDomainDecrypter returns a decrypter for a migration away from
 // small domains: it takes every length with at least 100 values, which is what
 // SP 800-38G of 2016 allowed and its Revision 1 does not. Whoever has one
-// encrypted value of such a length can try all of them, and FF1 itself is weaker
-// there (Durak and Vaudenay, Breaking the FF3 format-preserving encryption
-// standard over small domains, CRYPTO 2017; Hoang, Tessaro and Trieu, The curse
-// of small domains, CRYPTO 2018). The errors are those of NewFF1.
+// encrypted value of such a length has few to choose from, and FF1 itself is weaker
+// there (Bellare, Hoang and Tessaro, Message-recovery attacks on Feistel-based
+// format-preserving encryption, CCS 2016; Hoang, Tessaro and Trieu, The curse of
+// small domains, CRYPTO 2018). The errors are those of NewFF1.
 func NewLegacySmallDomainDecrypter(key []byte, radix int) (*LegacySmallDomainDecrypter, error) {
 	c, err := newCore(key, radix, legacyMinDomain)
 	if err != nil {
