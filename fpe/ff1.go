@@ -93,6 +93,9 @@ func (c *core) check(src []uint16, tweak []byte) error {
 	case len(tweak) > MaxTweakLength:
 		return ErrTweakTooLong
 	}
+	if c.valid(src) {
+		return nil
+	}
 	for i, x := range src {
 		if uint64(x) >= c.radix {
 			return &SymbolError{i}

@@ -102,6 +102,11 @@ func newPlan64(p *plan) plan64 {
 	return out
 }
 
+// valid may say no to numerals that are all below the radix, but not yes to others.
+func (c *core) valid(src []uint16) bool {
+	return len(src) >= 8 && c.kernel.width > 0 && numeralsAtMost(&src[0], len(src), uint16(c.radix-1))
+}
+
 func (c *core) rounds64(p *plan, tweak []byte, a, b uint64, dir direction) (uint64, uint64) {
 	k := &c.kernel
 	if k.width == 0 {

@@ -4,6 +4,35 @@
 
 #include "textflag.h"
 
+// func numeralsAtMost(src *uint16, n int, most uint16) bool
+// Requires: AVX
+TEXT ·numeralsAtMost(SB), NOSPLIT, $0-25
+	MOVQ     src+0(FP), AX
+	MOVQ     n+8(FP), CX
+	MOVW     most+16(FP), DX
+	VMOVD    DX, X0
+	VPSHUFLW $0x00, X0, X0
+	VPSHUFD  $0x00, X0, X0
+	VPCMPEQW X1, X1, X1
+	SUBQ     $0x08, CX
+
+eight:
+	VMOVDQU   (AX)(CX*2), X2
+	VPMINUW   X0, X2, X3
+	VPCMPEQW  X2, X3, X3
+	VPAND     X3, X1, X1
+	SUBQ      $0x08, CX
+	JAE       eight
+	VMOVDQU   (AX), X2
+	VPMINUW   X0, X2, X3
+	VPCMPEQW  X2, X3, X3
+	VPAND     X3, X1, X1
+	VPMOVMSKB X1, AX
+	CMPL      AX, $0x0000ffff
+	SETEQ     AL
+	MOVB      AL, ret+24(FP)
+	RET
+
 // func subWord(w uint32) uint32
 // Requires: AES, AVX
 TEXT ·subWord(SB), NOSPLIT, $0-12

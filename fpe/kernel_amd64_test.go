@@ -63,6 +63,33 @@ func TestKeyExpansion(t *testing.T) {
 	}
 }
 
+// One bad numeral in every place of every length up to five vectors.
+func TestNumeralsAtMost(t *testing.T) {
+	widths(t)
+	for n := 8; n <= 40; n++ {
+		for _, most := range []uint16{1, 9, 255, 256, 0x7fff, 0x8000, 65533, 65534, 65535} {
+			around := slices.Repeat([]uint16{65535}, n+16) // what lies outside must not matter
+			src := around[8 : 8+n]
+			for i := range src {
+				src[i] = most - uint16(i)%2
+			}
+			if !numeralsAtMost(&src[0], n, most) {
+				t.Fatalf("%d numerals up to %d: refused", n, most)
+			}
+			for i := range src {
+				good := src[i]
+				for bad := int(most) + 1; bad <= 65535; bad = 2*bad + 1 {
+					src[i] = uint16(bad)
+					if numeralsAtMost(&src[0], n, most) {
+						t.Fatalf("%d at %d of %d is not refused as above %d", bad, i, n, most)
+					}
+				}
+				src[i] = good
+			}
+		}
+	}
+}
+
 // edgeHalf is a number below m, often at an edge.
 func edgeHalf(rng *rand.Rand, m uint64) uint64 {
 	switch rng.IntN(6) {

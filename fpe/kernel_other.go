@@ -11,6 +11,8 @@ func newKernel([]byte) kernel { return kernel{} }
 
 func newPlan64(*plan) (none plan64) { return none }
 
+func (c *core) valid([]uint16) bool { return false }
+
 func (c *core) rounds64(p *plan, tweak []byte, a, b uint64, dir direction) (uint64, uint64) {
 	return c.rounds64Go(p, tweak, a, b, dir)
 }

@@ -4,6 +4,11 @@
 
 package fpe
 
+// numeralsAtMost reports whether all n numerals, 8 or more, are at most most.
+//
+//go:noescape
+func numeralsAtMost(src *uint16, n int, most uint16) bool
+
 // subWord returns SubWord of FIPS 197, section 5.2.
 func subWord(w uint32) uint32
 

@@ -11,6 +11,7 @@ import (
 
 func main() {
 	ConstraintExpr("!purego")
+	numeralsBelow()
 	subWord()
 	block()
 	feistel64("feistel64", false)
@@ -25,6 +26,41 @@ func main() {
 	feistelWords("feistelWords16", v, 32, false)
 	feistelWords("feistelWords16Inverse", v, 32, true)
 	Generate()
+}
+
+// numeralsBelow compares eight numerals at once; the last eight may overlap those
+// before.
+func numeralsBelow() {
+	TEXT("numeralsAtMost", NOSPLIT, "func(src *uint16, n int, most uint16) bool")
+	Doc("numeralsAtMost reports whether all n numerals, 8 or more, are at most most.")
+	Pragma("noescape")
+	src, n := Load(Param("src"), GP64()), Load(Param("n"), GP64())
+	most32 := GP32()
+	Load(Param("most"), most32.As16())
+	most, all, x, least := XMM(), XMM(), XMM(), XMM()
+	VMOVD(most32, most)
+	VPSHUFLW(U8(0), most, most)
+	VPSHUFD(U8(0), most, most)
+	VPCMPEQW(all, all, all)
+	next := func(at Mem) {
+		VMOVDQU(at, x)
+		VPMINUW(most, x, least)
+		VPCMPEQW(x, least, least)
+		VPAND(least, all, all)
+	}
+	SUBQ(U8(8), n)
+	Label("eight")
+	next(Mem{Base: src, Index: n, Scale: 2})
+	SUBQ(U8(8), n)
+	JAE(LabelRef("eight"))
+	next(Mem{Base: src}) // below 8 are left: the first 8 have them
+	mask := GP32()
+	VPMOVMSKB(all, mask)
+	CMPL(mask, U32(0xffff))
+	ok := GP8()
+	SETEQ(ok)
+	Store(ok, ReturnIndex(0))
+	RET()
 }
 
 // subWord applies the S-box to four bytes by way of the key expansion's
