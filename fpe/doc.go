@@ -45,5 +45,6 @@
 // On amd64 with AES and AVX instructions, halves of up to 62 bits (36 digits) run in
 // assembly of this package's own. In FIPS 140 mode, in a build with the tag purego,
 // for longer values and on every other CPU, AES is the standard library's. All give
-// the same results.
+// the same results. Note that purego takes the assembly out of the standard library
+// too, and that its AES without assembly is slow and not constant in time.
 package fpe

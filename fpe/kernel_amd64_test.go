@@ -196,3 +196,11 @@ func TestAccumulatedByKernel(t *testing.T) {
 		})
 	}
 }
+
+// The Go path with the standard library's AES in hardware, which the tag purego
+// would take away too.
+func BenchmarkFF1InGo(b *testing.B) {
+	f := newFF1(b, benchKey, 10)
+	f.core.kernel.width = 0
+	benchmarkFF1(b, f)
+}
