@@ -186,7 +186,7 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 	if err := k.learnPurposes(ctx, rows); err != nil {
 		return nil, false, err
 	}
-	resolved, err := k.resolvePages(ctx, pages)
+	resolved, err := k.resolveEach(ctx, pages)
 	if err != nil {
 		return nil, false, err
 	}
@@ -225,6 +225,10 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 			kind = KindIndex
 		}
 		set, err := k.buildSet(group, kind, resolved)
+		if !mint && (errors.Is(err, ErrDecrypt) || errors.Is(err, ErrKeyMissing)) {
+			out[ref] = damagedSet(err) // the others open
+			continue
+		}
 		if err != nil {
 			return nil, false, err
 		}
@@ -270,7 +274,7 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 	}
 	for i, ref := range refs {
 		set := out[ref]
-		if set == nil {
+		if set == nil || set.damage() != nil {
 			continue
 		}
 		outdated := func() bool { // a forget or a readmission came between the read and now
