@@ -197,7 +197,7 @@ func (s *Sealer[T]) marshalDocument(ctx context.Context, row reflect.Value) ([]b
 		if err != nil {
 			return nil, fmt.Errorf("field %q: %w", f.name, err)
 		}
-		if _, null, err := parseJSON(plain, isCell); codec == codecBytes && err == nil && !null {
+		if _, null, err := parseJSON(plain, isCell); (codec == codecBytes || codec == codecJSON) && err == nil && !null {
 			return nil, fmt.Errorf("field %q: %w: the value is a sealed one; Unmarshal it first", f.name, ErrSealed)
 		}
 		rec.Cells = append(rec.Cells, envelope.Cell{Scope: f.scope, Field: f.name, Codec: codec, Plain: plain})

@@ -26,6 +26,11 @@ func (s *Sealer[T]) seal(ctx context.Context, rows []*T, anew bool) error {
 			return s.rowErr(i, len(rows), err)
 		}
 	}
+	if s.plan.pointers {
+		if err := s.shared(sc); err != nil {
+			return err
+		}
+	}
 	sc.link()
 	if len(sc.recs) > 0 {
 		if err := s.ring.SealRecords(ctx, sc.recs); err != nil {
@@ -44,6 +49,20 @@ func (s *Sealer[T]) rowErr(i, n int, err error) error {
 		return err
 	}
 	return fmt.Errorf("row %d of %d: %w", i, n, err)
+}
+
+// shared refuses rows, or fields of one row, that point to the same struct: it
+// would hold the ciphertext of the last one only, and the others would be lost.
+func (s *Sealer[T]) shared(sc *scratch) error {
+	seen := make(map[**state]ref, len(sc.refs))
+	for _, r := range sc.refs {
+		if first, twice := seen[r.slot]; twice {
+			return fmt.Errorf("lethe: field %q of row %d and field %q of row %d are behind pointers to one struct; give each a struct of its own",
+				s.plan.fields[first.field].name, first.row, s.plan.fields[r.field].name, r.row)
+		}
+		seen[r.slot] = r
+	}
+	return nil
 }
 
 func (s *Sealer[T]) sealErr(err error) error {
