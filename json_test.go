@@ -818,6 +818,39 @@ func TestRowsThatCannotBeDecodedAreRefused(t *testing.T) {
 }
 
 // Tags where no plan reaches would leave plaintext; recursive types are no trap.
+type (
+	twoNames struct {
+		Keys  lethe.Keys           `lethe:"rows"`
+		ID    string               `json:"id"    lethe:"subject=person"`
+		Email lethe.Secret[string] `json:"email" lethe:"email"`
+		Other string               `json:"Keys"`
+	}
+	twoIDs struct {
+		Keys  lethe.Keys           `json:"keys"  lethe:"rows"`
+		ID    string               `lethe:"subject=person"`
+		Email lethe.Secret[string] `json:"email" lethe:"email"`
+		Other int                  `json:"ID"`
+	}
+)
+
+// To encoding/json a tagged field hides one that has its name, and two that are both tagged hide each other.
+func TestRowsWhoseJSONLosesTheKeysAreRefused(t *testing.T) {
+	t.Parallel()
+	ring := envelopetest.NewKeyring(t)
+	keys, err := lethe.For[twoNames](ring)
+	require.NoError(t, err)
+	ids, err := lethe.For[twoIDs](ring)
+	require.NoError(t, err)
+	for range 2 {
+		data, err := lethe.Marshal(t.Context(), keys, &twoNames{ID: "1", Email: lethe.Of("ada@example.com"), Other: "o"})
+		require.ErrorContains(t, err, "lethe_test.twoNames does not carry its Keys")
+		require.Nil(t, data)
+		data, err = lethe.Marshal(t.Context(), ids, &twoIDs{ID: "1", Email: lethe.Of("ada@example.com"), Other: 1})
+		require.ErrorContains(t, err, "lethe_test.twoIDs does not carry its Keys")
+		require.Nil(t, data)
+	}
+}
+
 func TestTagsOutOfReachAreRefused(t *testing.T) {
 	t.Parallel()
 	ring := envelopetest.NewKeyring(t)

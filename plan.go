@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/lethe-go/lethe/envelope"
 )
@@ -50,6 +51,7 @@ type (
 		shadow   *shadow        // of a document
 		allowed  []Decision     // Allow per field
 		pointers bool           // a sealed field lies behind a pointer
+		rereads  atomic.Bool    // a row that Marshal wrote was read back
 	}
 	rolePlan struct {
 		path  path
