@@ -40,7 +40,7 @@ func isHeader(b []byte) bool { return len(b) >= 110 && b[0] == 1 }
 func isIndex(b []byte) bool  { return len(b) >= 3 && len(b) <= 34 && b[0] < ' ' }
 
 func errPlaintext() error {
-	return fmt.Errorf("%w: the stored value is not a sealed one; take plaintext input in an Input field and seal it", ErrNotSealed)
+	return fmt.Errorf("%w: the stored value is not a sealed one, or of a newer format; take plaintext input in an Input field and seal it", ErrNotSealed)
 }
 
 func sqlValue(b []byte, null bool, err error) (driver.Value, error) {
