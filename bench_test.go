@@ -278,7 +278,7 @@ func (f floor) openOne(b *testing.B) operation {
 }
 
 // benchOrder is a fixed random order of the subjects.
-var benchOrder = mrand.New(mrand.NewPCG(1, 2)).Perm(benchSubjects) //nolint:gosec // an order, not a secret
+var benchOrder = mrand.New(mrand.NewPCG(1, 2)).Perm(benchSubjects)
 
 // single is for counting allocations: of the timed part only.
 func single(b *testing.B, op operation) {
