@@ -1,8 +1,8 @@
 package envelope
 
 import (
-	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,7 +37,7 @@ func TestCacheAgainstAModel(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	long := strings.Repeat("x", idRoom)
 	ref := func() keyRef {
-		id := fmt.Sprint(r.IntN(40))
+		id := strconv.Itoa(r.IntN(40))
 		if r.IntN(3) == 0 {
 			id += long
 		}
@@ -89,7 +89,7 @@ func TestCacheEvictsTheUnused(t *testing.T) {
 	require.True(t, c.put(hot, &keySet{expires: 1}, never))
 	for i := range 10_000 {
 		require.NotNil(t, c.get(&hot, 0), i)
-		require.True(t, c.put(keyRef{kind: "k", id: fmt.Sprint(i)}, &keySet{expires: 1}, never))
+		require.True(t, c.put(keyRef{kind: "k", id: strconv.Itoa(i)}, &keySet{expires: 1}, never))
 	}
 	require.LessOrEqual(t, c.intact(t), cacheShards*8)
 }
