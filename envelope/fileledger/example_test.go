@@ -12,6 +12,7 @@ import (
 )
 
 func Example() {
+	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "ledger")
 	if err != nil {
 		fmt.Println(err)
@@ -20,22 +21,22 @@ func Example() {
 	defer func() { _ = os.RemoveAll(dir) }()
 	path := filepath.Join(dir, "forgets.ledger")
 
-	ledger, err := fileledger.Create(path) // once
+	ledger, err := fileledger.Create(ctx, path) // once
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer func() { _ = ledger.Close() }()
-	_, err = fileledger.Create(path)
+	_, err = fileledger.Create(ctx, path)
 	fmt.Println("never replaced:", errors.Is(err, fs.ErrExist))
 
-	again, err := fileledger.Open(path) // at every start
+	again, err := fileledger.Open(ctx, path) // at every start
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer func() { _ = again.Close() }()
-	entries, err := again.Read(context.Background(), 0)
+	entries, err := again.Read(ctx, 0)
 	fmt.Println(len(entries), err)
 	// Output:
 	// never replaced: true

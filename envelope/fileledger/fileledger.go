@@ -45,7 +45,7 @@ var _ envelope.Ledger = (*Ledger)(nil)
 
 // Create makes a new ledger file with mode 0600 and opens it. It never replaces
 // a file: that gives an error for which errors.Is(err, fs.ErrExist) holds.
-func Create(path string) (*Ledger, error) {
+func Create(ctx context.Context, path string) (*Ledger, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("fileledger: %w", err)
@@ -60,12 +60,13 @@ func Create(path string) (*Ledger, error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("fileledger: %w", errors.Join(err, os.Remove(path)))
 	}
-	return Open(path)
+	return Open(ctx, path)
 }
 
-// Open opens a ledger that Create made and reads it whole. A damaged line is an
-// error that names it; a line that a crash cut off is no entry.
-func Open(path string) (*Ledger, error) {
+// Open opens a ledger that Create made and reads it whole; ctx bounds the wait for
+// a process that appends, 10 seconds at most. A damaged line is an error that
+// names it; a line that a crash cut off is no entry.
+func Open(ctx context.Context, path string) (*Ledger, error) {
 	if info, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("fileledger: %w; Create makes a new ledger", err)
 	} else if !info.Mode().IsRegular() {
@@ -80,7 +81,7 @@ func Open(path string) (*Ledger, error) {
 		err = l.readHeader()
 	}
 	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), openPatience)
+		ctx, cancel := context.WithTimeout(ctx, openPatience)
 		defer cancel()
 		err = l.refresh(ctx)
 	}

@@ -33,7 +33,7 @@ func entry(seq uint64) envelope.LedgerEntry {
 func create(t *testing.T) (*fileledger.Ledger, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "forgets.ledger")
-	l, err := fileledger.Create(path)
+	l, err := fileledger.Create(t.Context(), path)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l, path
@@ -41,7 +41,7 @@ func create(t *testing.T) (*fileledger.Ledger, string) {
 
 func open(t *testing.T, path string) *fileledger.Ledger {
 	t.Helper()
-	l, err := fileledger.Open(path)
+	l, err := fileledger.Open(t.Context(), path)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
@@ -115,7 +115,7 @@ func TestManyHandlesMakeOneChain(t *testing.T) {
 func TestCreateNeverReplaces(t *testing.T) {
 	l, path := create(t)
 	require.NoError(t, l.Append(t.Context(), entry(1)))
-	_, err := fileledger.Create(path)
+	_, err := fileledger.Create(t.Context(), path)
 	require.ErrorIs(t, err, fs.ErrExist)
 	got, err := open(t, path).Read(t.Context(), 0)
 	require.NoError(t, err)
@@ -124,15 +124,15 @@ func TestCreateNeverReplaces(t *testing.T) {
 
 func TestOpenRefusesWhatIsNoLedger(t *testing.T) {
 	dir := t.TempDir()
-	_, err := fileledger.Open(filepath.Join(dir, "none"))
+	_, err := fileledger.Open(t.Context(), filepath.Join(dir, "none"))
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	require.ErrorContains(t, err, "Create")
-	_, err = fileledger.Open(dir)
+	_, err = fileledger.Open(t.Context(), dir)
 	require.ErrorContains(t, err, "not a regular file")
 	for name, content := range map[string]string{"empty": "", "foreign": "hello\n", "newer": `{"format":"lethe-ledger","version":2}` + "\n"} {
 		path := filepath.Join(dir, name)
 		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
-		_, err := fileledger.Open(path)
+		_, err := fileledger.Open(t.Context(), path)
 		require.ErrorContains(t, err, "not a ledger", name)
 	}
 }
@@ -177,7 +177,7 @@ func TestDamageIsNamed(t *testing.T) {
 		"two entries in a row": lines[0] + lines[1] + strings.TrimSpace(lines[2]) + lines[3],
 	} {
 		require.NoError(t, os.WriteFile(path, []byte(bad), 0o600))
-		_, err := fileledger.Open(path)
+		_, err := fileledger.Open(t.Context(), path)
 		require.ErrorContains(t, err, "line 3", name)
 	}
 }
@@ -232,7 +232,7 @@ func TestBadEntriesAreNotWritten(t *testing.T) {
 // Every entry that was acknowledged survives a killed process.
 func TestKilledWriter(t *testing.T) {
 	if path := os.Getenv("FILELEDGER_WRITER"); path != "" {
-		l, err := fileledger.Open(path)
+		l, err := fileledger.Open(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -46,7 +46,7 @@ func TestFullDisk(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 	require.NoError(t, l.Append(t.Context(), entry(2)))
-	fresh, err := fileledger.Open(path)
+	fresh, err := fileledger.Open(t.Context(), path)
 	require.NoError(t, err)
 	got, err := fresh.Read(t.Context(), 0)
 	require.NoError(t, err)

@@ -32,7 +32,7 @@ func openService(t *testing.T, dir string) service {
 	t.Helper()
 	var s service
 	var err error
-	s.ledger, err = fileledger.Open(filepath.Join(dir, "ledger"))
+	s.ledger, err = fileledger.Open(t.Context(), filepath.Join(dir, "ledger"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.ledger.Close() })
 	s.store, err = sqlstore.OpenSQLite(t.Context(), filepath.Join(dir, "keys.db"))
@@ -48,7 +48,7 @@ func newService(t *testing.T) (dir string, s service) {
 	dir = t.TempDir()
 	_, err := localkms.Create(filepath.Join(dir, "kek.json"), localkms.Options{})
 	require.NoError(t, err)
-	l, err := fileledger.Create(filepath.Join(dir, "ledger"))
+	l, err := fileledger.Create(t.Context(), filepath.Join(dir, "ledger"))
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
 	s = openService(t, dir)

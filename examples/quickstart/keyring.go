@@ -64,9 +64,9 @@ func openKeys(ctx context.Context, cfg config) (_ *keys, err error) {
 	}
 
 	path := filepath.Join(cfg.dir, "forgets.ledger")
-	ledger, err := fileledger.Open(path)
+	ledger, err := fileledger.Open(ctx, path)
 	if empty && errors.Is(err, fs.ErrNotExist) {
-		ledger, err = fileledger.Create(path)
+		ledger, err = fileledger.Create(ctx, path)
 	}
 	if err != nil {
 		return nil, err
