@@ -111,6 +111,10 @@ const benchBlock = 50
 
 func sealOne(b *testing.B) operation {
 	s, sealed := benchSealer(b)
+	return sealWith(b, s, sealed)
+}
+
+func sealWith(b *testing.B, s *lethe.Sealer[benchRow], sealed []benchRow) operation {
 	var rows [benchBlock]benchRow
 	ctx, plain := b.Context(), newBenchRow(0)
 	return operation{func(slot, i int) {
@@ -125,6 +129,10 @@ func sealOne(b *testing.B) operation {
 
 func openOne(b *testing.B) operation {
 	s, sealed := benchSealer(b)
+	return openWith(b, s, sealed)
+}
+
+func openWith(b *testing.B, s *lethe.Sealer[benchRow], sealed []benchRow) operation {
 	var rows [benchBlock]benchRow
 	ctx := b.Context()
 	return operation{func(slot, i int) {
@@ -208,6 +216,10 @@ func floorSealOne(b *testing.B) operation {
 	for i := range subjects {
 		subjects[i] = newFloorKey(b)
 	}
+	return floorSealWith(b, subjects)
+}
+
+func floorSealWith(b *testing.B, subjects []cipher.AEAD) operation {
 	values := floorValues()
 	var rows [benchBlock]int
 	return operation{func(slot, i int) { rows[slot] = i }, func(slot int) { floorSeal(b, subjects[rows[slot]], values) }}
@@ -240,6 +252,10 @@ func floorOpenOne(b *testing.B) operation {
 		subjects[i] = newFloorKey(b)
 		sealed[i] = floorSeal(b, subjects[i], values)
 	}
+	return floorOpenWith(b, subjects, sealed)
+}
+
+func floorOpenWith(b *testing.B, subjects []cipher.AEAD, sealed [][]byte) operation {
 	type row struct {
 		subject int
 		sealed  []byte
@@ -317,15 +333,16 @@ func against(b *testing.B, ours, other operation) {
 		}
 		n = (n + benchBlock) % benchSubjects
 	}
-	var median [2]float64
-	for side := range took {
-		slices.Sort(took[side])
-		median[side] = float64(took[side][len(took[side])/2])
-	}
+	median := [2]float64{medianOf(took[0]), medianOf(took[1])}
 	b.ReportMetric(0, "ns/op") // of a pair of blocks: says nothing
 	b.ReportMetric(median[0], "ns/lethe")
 	b.ReportMetric(median[1], "ns/other")
 	b.ReportMetric(median[0]/median[1], "ratio")
+}
+
+func medianOf(all []time.Duration) float64 {
+	slices.Sort(all)
+	return float64(all[len(all)/2])
 }
 
 func BenchmarkSeal5AgainstFloor(b *testing.B) { against(b, sealOne(b), floorSealOne(b)) }
