@@ -144,10 +144,10 @@ func TestMarshalWritesAsEncodingJSON(t *testing.T) {
 // leaves it to encoding/json: both must give the same.
 func requireSameReadings[T any](t *testing.T, s *lethe.Sealer[T], data []byte) {
 	t.Helper()
-	end := bytes.LastIndexByte(data, '}')
-	if end < 0 {
-		return
+	if object := bytes.TrimSpace(data); !json.Valid(data) || object[0] != '{' {
+		return // the errors of the two differ in the byte they name
 	}
+	end := bytes.LastIndexByte(data, '}')
 	more := append(bytes.Clone(data[:end]), `,"nobody knows":1`...)
 	if len(bytes.TrimSpace(data[:end])) <= 1 {
 		more = append(bytes.Clone(data[:end]), `"nobody knows":1`...)
@@ -204,11 +204,8 @@ func TestUnmarshalReadsAsEncodingJSON(t *testing.T) {
 		}
 		var one parcel
 		err := lethe.Unmarshal(t.Context(), s, changed, &one)
-		if err != nil && strings.Contains(err.Error(), "not JSON") {
-			continue // at another byte, in the other
-		}
-		if err == nil {
-			require.True(t, json.Valid(changed), "%s: %s", change.from, change.to)
+		if !json.Valid(changed) {
+			require.Error(t, err, "%s: %s", change.from, change.to)
 		}
 		requireSameReadings(t, s, changed)
 	}

@@ -836,9 +836,7 @@ func FuzzUnmarshalDocument(f *testing.F) {
 // requireNothingForged decodes a document and compares what opened with newOrder.
 func requireNothingForged(t *testing.T, s *lethe.Sealer[order], in []byte) {
 	t.Helper()
-	if json.Valid(in) {
-		requireSameReadings(t, s, in)
-	}
+	requireSameReadings(t, s, in)
 	var back order
 	if err := lethe.Unmarshal(t.Context(), s, in, &back); err != nil {
 		for _, plain := range orderPlaintexts {
