@@ -71,31 +71,31 @@ func unmarshalOne(b *testing.B) operation {
 
 // floorMarshalOne is encoding/json of the plain struct, and the floor.
 func floorMarshalOne(b *testing.B) operation {
-	floor := floorSealOne(b)
+	bare := floor{}.sealOne(b)
 	var events [benchBlock]plainEvent
 	return operation{func(slot, i int) {
-		floor.make(slot, i)
+		bare.make(slot, i)
 		events[slot] = plainEvent{newBenchRow(i).ID, plainBenchRow}
 	}, func(slot int) {
 		if _, err := json.Marshal(&events[slot]); err != nil {
 			b.Fatal(err)
 		}
-		floor.run(slot)
+		bare.run(slot)
 	}}
 }
 
 func floorUnmarshalOne(b *testing.B) operation {
-	floor := floorOpenOne(b)
+	bare := floor{}.openOne(b)
 	text, err := json.Marshal(&plainEvent{newBenchRow(1).ID, plainBenchRow})
 	if err != nil {
 		b.Fatal(err)
 	}
 	var in [benchBlock][]byte
 	return operation{func(slot, i int) {
-		floor.make(slot, i)
+		bare.make(slot, i)
 		in[slot] = append([]byte(nil), text...)
 	}, func(slot int) {
-		floor.run(slot)
+		bare.run(slot)
 		var into plainEvent
 		if err := json.Unmarshal(in[slot], &into); err != nil {
 			b.Fatal(err)

@@ -1,7 +1,6 @@
 package lethe_test
 
 import (
-	"crypto/cipher"
 	"runtime"
 	"slices"
 	"sync"
@@ -14,7 +13,7 @@ import (
 // the same of the floor. Each goroutine has an operation of its own, over shared
 // keys. The figures are of the quickest tenth of the blocks, when nobody else had
 // the second processor; what is still lost to others shows in the floor's figure.
-func scaling(b *testing.B, ours, floor [2]operation) {
+func scaling(b *testing.B, ours, other [2]operation) {
 	if runtime.GOMAXPROCS(0) < 2 {
 		b.Skip("needs two processors")
 	}
@@ -22,7 +21,7 @@ func scaling(b *testing.B, ours, floor [2]operation) {
 	var took [2][2][]time.Duration // by side, then single or pair
 	n := 0
 	for b.Loop() {
-		for side, ops := range [][2]operation{ours, floor} {
+		for side, ops := range [][2]operation{ours, other} {
 			took[side][single] = append(took[side][single], together(ops[:1], n))
 			took[side][pair] = append(took[side][pair], together(ops[:], n))
 		}
@@ -76,27 +75,10 @@ func together(ops []operation, n int) time.Duration {
 
 func BenchmarkSeal5TwoGoroutines(b *testing.B) {
 	s, sealed := benchSealer(b)
-	subjects := floorSubjects(b)
-	scaling(b, [2]operation{sealWith(b, s, sealed), sealWith(b, s, sealed)},
-		[2]operation{floorSealWith(b, subjects), floorSealWith(b, subjects)})
+	scaling(b, [2]operation{sealWith(b, s, sealed), sealWith(b, s, sealed)}, [2]operation{floor{}.sealOne(b), floor{}.sealOne(b)})
 }
 
 func BenchmarkOpen5TwoGoroutines(b *testing.B) {
 	s, sealed := benchSealer(b)
-	subjects := floorSubjects(b)
-	stored := make([][]byte, benchSubjects)
-	for i := range stored {
-		stored[i] = floorSeal(b, subjects[i], floorValues())
-	}
-	scaling(b, [2]operation{openWith(b, s, sealed), openWith(b, s, sealed)},
-		[2]operation{floorOpenWith(b, subjects, stored), floorOpenWith(b, subjects, stored)})
-}
-
-func floorSubjects(b *testing.B) []cipher.AEAD {
-	b.Helper()
-	subjects := make([]cipher.AEAD, benchSubjects)
-	for i := range subjects {
-		subjects[i] = newFloorKey(b)
-	}
-	return subjects
+	scaling(b, [2]operation{openWith(b, s, sealed), openWith(b, s, sealed)}, [2]operation{floor{}.openOne(b), floor{}.openOne(b)})
 }

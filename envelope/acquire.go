@@ -186,7 +186,7 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 	if err := k.learnPurposes(ctx, rows); err != nil {
 		return nil, false, err
 	}
-	resolved, err := k.resolvePages(ctx, pages)
+	resolved, err := k.resolveEach(ctx, pages)
 	if err != nil {
 		return nil, false, err
 	}
@@ -198,6 +198,15 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 	for _, row := range rows {
 		found[id{row.SRef, row.PID}] = append(found[id{row.SRef, row.PID}], row)
 	}
+	forbidden := func(i int) bool { return k.led.forbids(srefs[i], k.pidOf(refs[i].purpose)) }
+	for i := range refs {
+		if forbidden(i) { // or readmitted elsewhere, which the ledger's newest entries say
+			if err := k.syncLedger(ctx); err != nil {
+				return nil, false, err
+			}
+			break
+		}
+	}
 	out := make(map[keyRef]*keySet, len(refs))
 	var absent []int // refs without a usable key
 	var mints []mintReq
@@ -207,11 +216,19 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		if known {
 			group = found[id{srefs[i], pid}]
 		}
+		if forbidden(i) { // whatever rows there are, and whatever tombs are not
+			out[ref] = &keySet{forgotten: true, expires: expires}
+			continue
+		}
 		kind := KindSubject
 		if ref.kind == indexKind {
 			kind = KindIndex
 		}
 		set, err := k.buildSet(group, kind, resolved)
+		if !mint && (errors.Is(err, ErrDecrypt) || errors.Is(err, ErrKeyMissing)) {
+			out[ref] = damagedSet(err) // the others open
+			continue
+		}
 		if err != nil {
 			return nil, false, err
 		}
@@ -255,9 +272,19 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 			}
 		}
 	}
-	for ref, set := range out {
-		if !k.cache.put(ref, set, func() bool { return set.forgotten && k.lifted.Load() != lifted || k.led.anyDead(set) }) {
-			return nil, true, nil // a forget or a readmission came between the read and now
+	for i, ref := range refs {
+		set := out[ref]
+		if set == nil || set.damage() != nil {
+			continue
+		}
+		outdated := func() bool { // a forget or a readmission came between the read and now
+			if set.forgotten {
+				return k.lifted.Load() != lifted
+			}
+			return k.led.anyDead(set) || forbidden(i)
+		}
+		if !k.cache.put(ref, set, outdated) {
+			return nil, true, nil
 		}
 	}
 	return out, false, nil

@@ -67,8 +67,19 @@ func (s *keySet) is(ref *keyRef) bool {
 
 // moreKeys are the parts of a keySet that most do not have.
 type moreKeys struct {
-	older []subjectKey // ascending seq
-	index IndexKeys    // of an index key, newest first
+	older  []subjectKey // ascending seq
+	index  IndexKeys    // of an index key, newest first
+	damage error        // why the rows do not open; such a set is not cached
+}
+
+func damagedSet(err error) *keySet { return &keySet{more: &moreKeys{damage: err}} }
+
+// damage is ErrDecrypt or ErrKeyMissing with its reason, or nil.
+func (s *keySet) damage() error {
+	if s == nil || s.more == nil {
+		return nil
+	}
+	return s.more.damage
 }
 
 func (s *keySet) has() bool { return s.newest.kid != KeyID{} }

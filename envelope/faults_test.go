@@ -1,6 +1,7 @@
 package envelope_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -303,9 +304,9 @@ func TestPanickingStore(t *testing.T) {
 func TestReadmitAgainstOpen(t *testing.T) {
 	w := newWorld(t)
 	h := w.hooked()
-	k := w.ring(t)
-	ada := seal(t, k, record("ada", "a"))
-	_, err := k.Forget(t.Context(), person("ada"))
+	k, other := w.ring(t), w.ring(t)
+	ada := seal(t, other, record("ada", "a"))
+	_, err := other.Forget(t.Context(), person("ada"))
 	require.NoError(t, err)
 	h.evidence = func(ctx context.Context) error { return k.Readmit(ctx, person("ada")) }
 	require.ErrorIs(t, openErr(t, k, ada), envelope.ErrForgotten)
@@ -319,8 +320,49 @@ func TestUnknownStatesAreRefused(t *testing.T) {
 	h := w.hooked()
 	k := w.ring(t)
 	h.rows = func(rows []envelope.KeyRow) { rows[0].State = 2 }
-	err := k.OpenRecords(t.Context(), []envelope.Record{sealedOnly(ada)})
-	require.ErrorIs(t, err, envelope.ErrDecrypt)
+	require.ErrorIs(t, openErr(t, k, ada), envelope.ErrDecrypt)
+}
+
+// A key row that was changed fails the records of its subject, not those beside them.
+func TestADamagedKeyRowFailsItsOwnRecords(t *testing.T) {
+	w := newWorld(t)
+	other := w.ring(t)
+	recs := []envelope.Record{seal(t, other, record("ada", "a")), seal(t, other, record("bob", "b")), seal(t, other, record("cyd", "c"))}
+	h := w.hooked()
+	k := w.ring(t)
+	var damaged envelope.KeyID
+	h.rows = func(rows []envelope.KeyRow) {
+		for i := range rows {
+			if damaged == (envelope.KeyID{}) || rows[i].KID == damaged {
+				damaged = rows[i].KID
+				rows[i].Wrapped = bytes.Clone(rows[i].Wrapped)
+				rows[i].Wrapped[20] ^= 1
+			}
+		}
+	}
+	require.NoError(t, k.OpenRecords(t.Context(), recs))
+	failed := 0
+	for _, r := range recs {
+		if err := r.Cells[0].Err; err != nil {
+			require.ErrorIs(t, err, envelope.ErrDecrypt)
+			require.ErrorContains(t, err, "of the key store was changed")
+			failed++
+		}
+	}
+	require.Equal(t, 1, failed)
+	subjects := []string{"ada", "bob", "cyd"}
+	refused := 0
+	for _, id := range subjects { // and nothing is sealed under another key in its stead
+		if err := k.SealRecords(t.Context(), []envelope.Record{record(id, "new")}); err != nil {
+			require.ErrorIs(t, err, envelope.ErrDecrypt)
+			refused++
+		}
+	}
+	require.Equal(t, 1, refused)
+	h.rows = nil // put back
+	for i, r := range recs {
+		require.NoError(t, openErr(t, k, sealedOnly(r)), subjects[i])
+	}
 }
 
 // A row wrapped under a generation its page never had, as after half a restore,

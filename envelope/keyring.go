@@ -264,7 +264,7 @@ func open(ctx context.Context, store Store, key kms.Key, opts Options) (*Keyring
 	k.id = meta.StoreID
 	k.clock = newCoarseClock()
 	k.cache = newKeyCache(opts.CacheSize)
-	k.led = &ledgerState{dead: map[KeyID]struct{}{}, dirty: map[PageID]uint64{}}
+	k.led = &ledgerState{dead: map[KeyID]struct{}{}, dirty: map[PageID]uint64{}, forgot: map[forgotten]uint64{}, lifted: map[forgotten]uint64{}}
 	if err := k.openSystem(ctx, meta); err != nil {
 		k.Close()
 		return nil, err

@@ -593,3 +593,67 @@ func TestIndexKeys(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEqual(t, term, other[0].Append(nil, "email/1", []byte("ada@example.com"), 33))
 }
+
+// withheld is a key store whose intruder keeps a row from a forget and puts it
+// back afterwards, without the tomb.
+type withheld struct {
+	envelope.Store
+
+	rows  []envelope.KeyRow
+	pages []envelope.PageRow
+	state string // "keep", "hide", "put back"
+}
+
+func (s *withheld) Keys(ctx context.Context, tree envelope.TreeID, ver uint32, srefs []envelope.SRef) ([]envelope.KeyRow, []envelope.PageRow, error) {
+	var err error
+	switch s.state {
+	case "keep":
+		s.rows, s.pages, err = s.Store.Keys(ctx, tree, ver, srefs)
+	case "hide":
+		return nil, nil, nil
+	}
+	return s.rows, s.pages, err
+}
+
+func (s *withheld) Evidence(ctx context.Context, tree envelope.TreeID, ver uint32, srefs []envelope.SRef, kids []envelope.KeyID) ([]envelope.Tomb, []envelope.KeyID, error) {
+	if s.state == "put back" {
+		return nil, nil, nil
+	}
+	return s.Store.Evidence(ctx, tree, ver, srefs, kids)
+}
+
+func (s *withheld) Forget(ctx context.Context, f envelope.Forgetting) ([]envelope.KeyRow, error) {
+	_, err := s.Store.Forget(ctx, f)
+	return nil, err
+}
+
+func TestRowKeptFromAForgetStaysDead(t *testing.T) {
+	for _, forget := range []func(k *envelope.Keyring) (envelope.Receipt, error){
+		func(k *envelope.Keyring) (envelope.Receipt, error) { return k.Forget(t.Context(), person("ada")) },
+		func(k *envelope.Keyring) (envelope.Receipt, error) {
+			return k.ForgetPurpose(t.Context(), person("ada"), "")
+		},
+	} {
+		w := newWorld(t)
+		s := &withheld{Store: w.store, state: "keep"}
+		open := func() *envelope.Keyring {
+			k, err := envelope.NewKeyring(t.Context(), s, w.key, w.opts())
+			require.NoError(t, err)
+			t.Cleanup(k.Close)
+			return k
+		}
+		ada := seal(t, w.ring(t), record("ada", "a"))
+		s.state = "keep"
+		open().OpenRecords(t.Context(), []envelope.Record{sealedOnly(ada)})
+		s.state = "hide"
+		k := open()
+		r, err := forget(k)
+		require.NoError(t, err)
+		require.Empty(t, r.KeyIDs)
+		s.state = "put back"
+		for _, k := range []*envelope.Keyring{k, open()} {
+			require.ErrorIs(t, openErr(t, k, ada), envelope.ErrForgotten)
+			require.ErrorIs(t, k.SealRecords(t.Context(), []envelope.Record{record("ada", "new")}), envelope.ErrForgotten)
+		}
+	}
+}

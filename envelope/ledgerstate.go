@@ -30,6 +30,9 @@ type ledgerState struct {
 	root  []byte // commitment of that last root
 	dead  map[KeyID]struct{}
 	dirty map[PageID]uint64
+	// forgot and lifted are the last forget, until it is lifted, and the last
+	// readmission of a whole subject, by entry.
+	forgot, lifted map[forgotten]uint64
 }
 
 func (l *ledgerState) opened() bool {
@@ -43,6 +46,26 @@ func (l *ledgerState) settled() bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.done >= l.seq
+}
+
+// forgotten names a forget: of a whole subject (pid 0) or of one purpose.
+type forgotten struct {
+	refVer uint32
+	sref   SRef
+	pid    PID
+}
+
+// forbids reports whether a forget that was not lifted covers the purpose. The key
+// store's tombs say the same, but whoever writes the store can take them away.
+func (l *ledgerState) forbids(sref SRef, pid PID) bool {
+	all := forgotten{refVersion, sref, 0}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if _, ok := l.forgot[all]; ok {
+		return true
+	}
+	seq, ok := l.forgot[forgotten{refVersion, sref, pid}]
+	return ok && seq > l.lifted[all]
 }
 
 func (l *ledgerState) isDead(kid KeyID) bool {
@@ -181,6 +204,9 @@ func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
 	case LedgerRootBegin:
 		l.begun = max(l.begun, e.Epoch)
 	case LedgerForget, LedgerForgetMore:
+		if e.Kind == LedgerForget {
+			l.forgot[forgotten{e.RefVer, e.SRef, e.PID}] = e.Seq
+		}
 		for _, kid := range e.KIDs {
 			l.dead[kid] = struct{}{}
 		}
@@ -188,6 +214,10 @@ func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
 			l.dirty[p] = max(l.dirty[p], e.Epoch)
 		}
 	case LedgerReadmit:
+		if e.PID == 0 {
+			l.lifted[forgotten{e.RefVer, e.SRef, 0}] = e.Seq
+		}
+		delete(l.forgot, forgotten{e.RefVer, e.SRef, e.PID})
 	default:
 		return fmt.Errorf("%w: entry %d is of kind %q, which this version does not know: update Lethe", ErrLedger, e.Seq, e.Kind)
 	}

@@ -78,6 +78,9 @@ func (k *Keyring) IndexKeys(ctx context.Context, tenant, record, field string, m
 	if err := k.acquire(ctx, []keyRef{ref}, one[:], mint); err != nil {
 		return nil, err
 	}
+	if err := one[0].damage(); err != nil {
+		return nil, err
+	}
 	if one[0] == nil || one[0].forgotten {
 		return nil, nil
 	}

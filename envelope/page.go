@@ -15,6 +15,7 @@ type pageKey struct {
 	suite   Suite
 	aead    cipher.AEAD
 	expires int64
+	err     error // the page does not open, and nothing below it; not cached
 }
 
 // pageCache holds unwrapped page keys for at most as long as the root they came from.
@@ -52,9 +53,23 @@ func (c *pageCache) purge() {
 // now; the tree was re-keyed between two reads, so read again.
 var errStalePage = errors.New("envelope: the key tree was re-keyed meanwhile")
 
-// resolvePages unwraps the keys of rows, reading ancestors it does not know
-// level by level.
+// resolvePages unwraps the keys of rows. One that does not open fails the call.
 func (k *Keyring) resolvePages(ctx context.Context, rows []PageRow) (map[PageID]*pageKey, error) {
+	out, err := k.resolveEach(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		if err := out[rows[i].Page].err; err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// resolveEach unwraps the keys of rows, reading ancestors it does not know level
+// by level. A page that was changed, or has no parent, gets an err.
+func (k *Keyring) resolveEach(ctx context.Context, rows []PageRow) (map[PageID]*pageKey, error) {
 	now := k.clock.now()
 	out := make(map[PageID]*pageKey, len(rows))
 	todo := make([]PageRow, 0, len(rows))
@@ -101,7 +116,11 @@ func (k *Keyring) resolvePages(ctx context.Context, rows []PageRow) (map[PageID]
 		if p.Parent != 0 {
 			parent := out[p.Parent]
 			if parent == nil {
-				return nil, fmt.Errorf("%w: page %d names a parent the store does not have", ErrKeyMissing, p.Page)
+				parent = &pageKey{err: fmt.Errorf("%w: page %d names a parent the store does not have", ErrKeyMissing, p.Page)}
+			}
+			if parent.err != nil {
+				out[p.Page] = &pageKey{err: parent.err}
+				continue
 			}
 			suite, aead, gen = parent.suite, parent.aead, parent.gen
 		}
@@ -110,7 +129,8 @@ func (k *Keyring) resolvePages(ctx context.Context, rows []PageRow) (map[PageID]
 		}
 		key, err := unwrapPage(p, k.id, suite, aead)
 		if err != nil {
-			return nil, err
+			out[p.Page] = &pageKey{err: err}
+			continue
 		}
 		key.expires = root.expires
 		out[p.Page] = key
@@ -140,6 +160,9 @@ func (k *Keyring) unwrapRow(row *KeyRow, pages map[PageID]*pageKey) ([]byte, err
 	page := pages[row.Page]
 	if page == nil {
 		return nil, fmt.Errorf("%w: key row names page %d, which the store does not have", ErrKeyMissing, row.Page)
+	}
+	if page.err != nil {
+		return nil, page.err
 	}
 	if page.gen != row.PageGen {
 		return nil, errStalePage

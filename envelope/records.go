@@ -127,6 +127,13 @@ func (k *Keyring) prepare(ctx context.Context, w *work, recs []Record, want want
 	if err := k.acquire(ctx, got.refs, got.sets, want == toSeal); err != nil {
 		return got, err
 	}
+	if want != toOpen {
+		for _, set := range got.sets {
+			if err := set.damage(); err != nil {
+				return got, err
+			}
+		}
+	}
 	return got, k.findOlder(ctx, w, recs, got)
 }
 
@@ -353,6 +360,9 @@ func (k *Keyring) openDEK(w *work, sh *shape, r *Record, i int, set *keySet, rd 
 		key = set.byKID(s.KID)
 	}
 	if key == nil {
+		if err := set.damage(); err != nil {
+			return err
+		}
 		if set != nil && set.forgotten || k.led.isDead(s.KID) {
 			return ErrForgotten
 		}
@@ -406,7 +416,7 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record, got key
 			kid := w.hdr.Scopes[pos].KID
 			ref := &got.refs[base+j]
 			switch {
-			case ref.kind == "" || set != nil && (set.forgotten || set.byKID(kid) != nil) || k.led.isDead(kid):
+			case ref.kind == "" || set != nil && (set.forgotten || set.damage() != nil || set.byKID(kid) != nil) || k.led.isDead(kid):
 			case set == nil: // just read: there is no key at all
 				gone, srefs = append(gone, kid), append(srefs, k.sref(ref.tenant, ref.kind, ref.id))
 			default:

@@ -56,6 +56,12 @@ func newSQLite(t *testing.T) database {
 
 func newPostgres(t *testing.T) database {
 	t.Helper()
+	return newPostgresWith(t)
+}
+
+// newPostgresWith opens every connection with settings, such as "deadlock_timeout=1h".
+func newPostgresWith(t *testing.T, settings ...string) database {
+	t.Helper()
 	dsn := os.Getenv(postgresEnv)
 	if dsn == "" {
 		t.Skip(postgresEnv + " is not set: PostgreSQL is NOT tested")
@@ -74,7 +80,7 @@ func newPostgres(t *testing.T) database {
 	if strings.Contains(dsn, "?") {
 		separator = "&"
 	}
-	mine := dsn + separator + "search_path=" + name
+	mine := dsn + separator + strings.Join(append(settings, "search_path="+name), "&")
 	raw, err := sql.Open("pgx", mine)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = raw.Close() })

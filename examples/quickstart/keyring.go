@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -11,13 +12,15 @@ import (
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/envelope/fileledger"
 	"github.com/lethe-go/lethe/envelope/sqlstore"
+	"github.com/lethe-go/lethe/kms"
 	"github.com/lethe-go/lethe/kms/localkms"
+	"github.com/lethe-go/lethe/kms/vaultkms"
 )
 
 // keys is everything that must be there to seal and open.
 type keys struct {
 	ring *envelope.Keyring
-	kek  *localkms.Key // what the key store itself is sealed under
+	kek  kms.Key // what the key store itself is sealed under
 	stop []func() error
 }
 
@@ -52,15 +55,12 @@ func openKeys(ctx context.Context, cfg config) (_ *keys, err error) {
 		return nil, fmt.Errorf("key store: %w", err)
 	}
 
-	k.kek, err = localkms.Open(cfg.keyFile, localkms.Options{})
-	if empty && errors.Is(err, fs.ErrNotExist) {
-		k.kek, err = localkms.Create(cfg.keyFile, localkms.Options{})
-	}
-	if errors.Is(err, fs.ErrNotExist) && !empty {
-		return nil, fmt.Errorf("the key file %s is not there and the key store is in use: put the file back, or name it with -key", cfg.keyFile)
-	}
+	k.kek, err = openKEK(ctx, cfg, empty)
 	if err != nil {
 		return nil, err
+	}
+	if c, ok := k.kek.(io.Closer); ok {
+		k.stop = append(k.stop, c.Close)
 	}
 
 	path := filepath.Join(cfg.dir, "forgets.ledger")
@@ -78,13 +78,35 @@ func openKeys(ctx context.Context, cfg config) (_ *keys, err error) {
 		k.ring, err = envelope.NewKeyring(ctx, store, k.kek, opts)
 	}
 	if errors.Is(err, envelope.ErrWrongKey) {
-		return nil, fmt.Errorf("the key file %s is not the one this key store was made with; nothing was changed: %w", cfg.keyFile, err)
+		return nil, fmt.Errorf("%s is not the one this key store was made with; nothing was changed: %w", cfg.key(), err)
 	}
 	if err != nil {
 		return nil, err
 	}
 	k.stop = append(k.stop, func() error { k.ring.Close(); return nil })
 	return k, nil
+}
+
+// openKEK opens the key that -kms names, or else the key file.
+func openKEK(ctx context.Context, cfg config, empty bool) (kms.Key, error) {
+	if cfg.kms != "" {
+		var mux kms.Mux
+		if err := mux.Register(vaultkms.Scheme, vaultkms.Opener(vaultkms.OpenerOptions{})); err != nil {
+			return nil, err
+		}
+		return mux.Open(ctx, cfg.kms)
+	}
+	key, err := localkms.Open(cfg.keyFile, localkms.Options{})
+	if empty && errors.Is(err, fs.ErrNotExist) {
+		key, err = localkms.Create(cfg.keyFile, localkms.Options{})
+	}
+	if errors.Is(err, fs.ErrNotExist) && !empty {
+		return nil, fmt.Errorf("the key file %s is not there and the key store is in use: put the file back, or name it with -key", cfg.keyFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return key, nil
 }
 
 func openStore(ctx context.Context, cfg config) (*sqlstore.Store, error) {

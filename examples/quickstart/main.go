@@ -3,6 +3,10 @@
 //
 //	go run ./examples/quickstart
 //
+// or with the key in HashiCorp Vault or OpenBao and the data in PostgreSQL:
+//
+//	go run ./examples/quickstart -kms hcvault://vault.example.com:8200/transit/keys/customers -db postgres://…
+//
 // It seals them into SQLite, shows the table as an intruder sees it, finds a
 // customer by e-mail, shows the support desk's masks, rotates keys, forgets
 // three people, and opens everything again to show who is gone and who is not.
@@ -25,6 +29,7 @@ type config struct {
 	in       string // CSV file; "" is the built-in sample
 	dir      string // holds the key file, the ledger and the SQLite files
 	keyFile  string
+	kms      string // URI of the key in a KMS; "" is the key file
 	postgres string // where customers and key store are kept; "" is SQLite in dir
 }
 
@@ -33,6 +38,14 @@ func (c config) source() string {
 		return "the built-in sample"
 	}
 	return filepath.Base(c.in)
+}
+
+// key says where the key is that all others are sealed under.
+func (c config) key() string {
+	if c.kms != "" {
+		return "the key " + c.kms
+	}
+	return "the key file " + c.keyFile
 }
 
 func (c config) database() string {
@@ -92,8 +105,9 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&cfg.in, "in", "", "`file` with your customers: CSV, UTF-8, with the columns id,name,email,phone,card,iban,born,note,plan")
-	flags.StringVar(&cfg.dir, "dir", "", "`directory` for the key file, the ledger and SQLite's files (default lethe-quickstart; lethe-quickstart-postgres with -db)")
+	flags.StringVar(&cfg.dir, "dir", "", "`directory` for the key file, the ledger and SQLite's files (default lethe-quickstart; -kms and -postgres are put behind it with -kms and -db)")
 	flags.StringVar(&cfg.keyFile, "key", "", "key `file`, made on the first run, rotated by every run (default kek.json in the directory)")
+	flags.StringVar(&cfg.kms, "kms", "", "use this key in HashiCorp Vault or OpenBao instead of a key file: `hcvault://HOST:PORT/transit/keys/NAME` (?tls=off for a local server without TLS), with VAULT_TOKEN, VAULT_CACERT and so on from the environment")
 	flags.StringVar(&cfg.postgres, "db", "", "keep customers and key store in this PostgreSQL database: `postgres://…`")
 	if err := flags.Parse(args); err != nil {
 		return cfg, flag.ErrHelp // Parse has said why
@@ -101,8 +115,14 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	if flags.NArg() > 0 {
 		return cfg, errors.New("arguments come as flags; see -help")
 	}
+	if cfg.kms != "" && cfg.keyFile != "" {
+		return cfg, errors.New("-kms and -key name two keys; give one")
+	}
 	if cfg.dir == "" {
 		cfg.dir = "lethe-quickstart"
+		if cfg.kms != "" {
+			cfg.dir += "-kms"
+		}
 		if cfg.postgres != "" {
 			cfg.dir += "-postgres"
 		}

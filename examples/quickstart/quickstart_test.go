@@ -233,12 +233,16 @@ func TestBadInputChangesNothing(t *testing.T) {
 		file + ": line 2: column email": {"-in", file},
 		"no such file":                  {"-in", file + "x"},
 		"-help":                         {"more"},
+		"give one":                      {"-kms", "hcvault://127.0.0.1/transit/keys/k", "-key", "k.json"},
 	} {
 		_, err := quickstart(t, append([]string{"-dir", dir}, args...)...)
 		require.ErrorContains(t, err, want)
 		require.NoDirExists(t, dir)
 	}
-	_, err := quickstart(t, "-dir", dir, "-db", "postgres://someone:hunter2@[broken/")
+	_, err := quickstart(t, "-dir", t.TempDir(), "-kms", "hcvault://someone:hunter2@127.0.0.1/transit/keys/k", "-in", writeCSV(t, somePeople(t, 3)))
+	require.ErrorContains(t, err, "hcvault://HOST")
+	require.NotContains(t, err.Error(), "hunter2")
+	_, err = quickstart(t, "-dir", dir, "-db", "postgres://someone:hunter2@[broken/")
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "hunter2")
 }

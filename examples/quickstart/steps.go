@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lethe-go/lethe"
+	"github.com/lethe-go/lethe/kms/localkms"
 )
 
 const (
@@ -43,7 +44,11 @@ func show(ctx context.Context, cfg config, k *keys, t *table, people []person, s
 			return err
 		}
 	}
-	d.printf("\nDone in %s. Key file and ledger: %s\n", duration(time.Since(start)), clip(cfg.dir, 50))
+	what := "Key file and ledger"
+	if cfg.kms != "" {
+		what = "Ledger"
+	}
+	d.printf("\nDone in %s. %s: %s\n", duration(time.Since(start)), what, clip(cfg.dir, 50))
 	d.printf("Run it again: nobody is sealed twice, and who was forgotten stays forgotten.\n")
 	return d.err
 }
@@ -235,7 +240,7 @@ func idsOf(people []person) []string {
 }
 
 // rotate gives some people new keys, and the key store a new root under a new
-// version of the key file. No sealed field is touched.
+// version of the key. No sealed field is touched.
 func (d *demo) rotate(ctx context.Context) error {
 	start := time.Now()
 	leaving := idsOf(d.leaving)
@@ -264,8 +269,10 @@ func (d *demo) rotate(ctx context.Context) error {
 	if err := d.table.saveKeys(ctx, rows); err != nil {
 		return err
 	}
-	if err := d.keys.kek.Rotate(ctx); err != nil {
-		return err
+	if kek, ok := d.keys.kek.(*localkms.Key); ok { // a KMS rotates its keys itself
+		if err := kek.Rotate(ctx); err != nil {
+			return err
+		}
 	}
 	if err := d.keys.ring.RewrapKEK(ctx, d.keys.kek); err != nil {
 		return fmt.Errorf("rewrap the key store: %w", err)

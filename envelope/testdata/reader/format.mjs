@@ -276,6 +276,19 @@ export const ledgerBytes = (e) =>
 export const ledgerMAC = (key, entry) => hmac(key, ledgerBytes(entry))
 export const ledgerHash = (entry, mac) => sha256(ledgerBytes(entry), mac)
 
+// forbids says whether a forget covers (sref, pid) that no later readmit lifted.
+export function forbids(entries, sref, pid) {
+  let all = false
+  let one = false
+  for (const e of entries.filter((x) => x.ref_ver === 1 && x.sref.equals(sref))) {
+    const forget = e.kind === 'forget'
+    if (!forget && e.kind !== 'readmit') continue
+    if (e.pid === 0) [all, one] = [forget, one && forget]
+    else if (e.pid === pid) one = forget
+  }
+  return all || one
+}
+
 const ledgerKinds = ['init', 'forget', 'forget-more', 'readmit', 'root-begin', 'root-switch']
 
 // verifyLedger checks a ledger against the store it belongs to,

@@ -90,6 +90,7 @@ export class Store {
   // keysOf opens the live keys of an sref and purpose; they must be of the kind.
   keysOf(ref, kind, purpose) {
     const pid = this.v.purposes.find((p) => p.name === purpose)?.pid
+    if (f.forbids(this.ledger, ref, pid)) return []
     const rows = this.keys.filter((k) => k.sref.equals(ref) && k.pid === pid)
     const live = rows.filter((k) => !this.dead.has(text(k.kid)))
     if (live.some((k) => k.kind !== kind)) throw new f.Failure('refused', 'a key of another kind')
@@ -99,9 +100,11 @@ export class Store {
   // openCell opens a cell of a record under the keys of this store.
   openCell(record, cell) {
     const { tenant, kind, id, purpose } = record.scopes[cell.scope]
-    const keys = this.keysOf(f.sref(this.refKey, tenant, kind, id), 1, purpose)
+    const ref = f.sref(this.refKey, tenant, kind, id)
+    const keys = this.keysOf(ref, 1, purpose)
+    const forgotten = f.forbids(this.ledger, ref, this.v.purposes.find((p) => p.name === purpose)?.pid)
     const owned = keys.map((k) => ({ tenant, kind, id, purpose, kid: text(k.kid), suite: k.suite, key: text(k.key) }))
-    return openRecordCell({ ...record, store: this.v.store }, cell, owned, this.dead)
+    return openRecordCell({ ...record, store: this.v.store }, cell, owned, forgotten ? { has: () => true } : this.dead)
   }
 
   // indexValue computes an index value under the newest version of its key.
