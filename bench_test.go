@@ -316,9 +316,17 @@ func BenchmarkOpen5(b *testing.B)      { single(b, openOne(b)) }
 func BenchmarkFloorSeal5(b *testing.B) { single(b, floor{}.sealOne(b)) }
 func BenchmarkFloorOpen5(b *testing.B) { single(b, floor{}.openOne(b)) }
 
-// against takes turns between two operations in short blocks, so that noise of
-// the machine hits both, and reports the median time of each and their ratio.
+// against reports the median times of two operations that take turns, and their ratio.
 func against(b *testing.B, ours, other operation) {
+	median := inTurns(b, ours, other)
+	b.ReportMetric(median[0], "ns/lethe")
+	b.ReportMetric(median[1], "ns/other")
+	b.ReportMetric(median[0]/median[1], "ratio")
+}
+
+// inTurns takes turns between two operations in short blocks, so that noise of
+// the machine hits both, and returns the median time of each in nanoseconds.
+func inTurns(b *testing.B, ours, other operation) [2]float64 {
 	var took [2][]time.Duration
 	n := 0
 	for b.Loop() {
@@ -334,11 +342,8 @@ func against(b *testing.B, ours, other operation) {
 		}
 		n = (n + benchBlock) % benchSubjects
 	}
-	median := [2]float64{medianOf(took[0]), medianOf(took[1])}
 	b.ReportMetric(0, "ns/op") // of a pair of blocks: says nothing
-	b.ReportMetric(median[0], "ns/lethe")
-	b.ReportMetric(median[1], "ns/other")
-	b.ReportMetric(median[0]/median[1], "ratio")
+	return [2]float64{medianOf(took[0]), medianOf(took[1])}
 }
 
 func medianOf(all []time.Duration) float64 {
