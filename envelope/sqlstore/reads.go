@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -145,10 +146,12 @@ func (s *Store) CountRootPages(ctx context.Context, tree envelope.TreeID, level 
 
 // keysAndPages reads keys k and the leaf pages p they hang on in one statement.
 func (s *Store) keysAndPages(ctx context.Context, q querier, keys *[]envelope.KeyRow, pages map[envelope.PageID]envelope.PageRow, from string, args ...any) error {
+	var k keyScan
+	var p optionalPage
+	dest := append(k.dest(), p.dest()...)
 	return s.query(ctx, q, func(rows *sql.Rows) error {
-		var k keyScan
-		var p optionalPage
-		if err := rows.Scan(append(k.dest(), p.dest()...)...); err != nil {
+		k.Wrapped, p.wrapped = nil, nil
+		if err := rows.Scan(dest...); err != nil {
 			return err
 		}
 		key, err := k.row()
@@ -156,8 +159,11 @@ func (s *Store) keysAndPages(ctx context.Context, q querier, keys *[]envelope.Ke
 			return err
 		}
 		*keys = append(*keys, key)
-		if page, ok := p.row(); ok {
-			pages[page.Page] = page
+		if _, have := pages[p.page.V]; !have || !p.page.Valid {
+			if page, ok := p.row(); ok {
+				page.Wrapped = bytes.Clone(page.Wrapped)
+				pages[page.Page] = page
+			}
 		}
 		return nil
 	}, `SELECT k.kid, k.tree, k.page, k.page_gen, k.kind, k.suite, k.ref_ver, k.sref, k.pid, k.seq, k.wrapped, k.state,
