@@ -39,7 +39,7 @@ func isCell(b []byte) bool   { return len(b) >= 1+12+16 && b[0]>>4 == 1 }
 func isHeader(b []byte) bool { return len(b) >= 110 && b[0] == 1 }
 func isIndex(b []byte) bool  { return len(b) >= 3 && len(b) <= 34 && b[0] < ' ' }
 
-var errPlaintext = fmt.Errorf("%w: the stored value is not a sealed one; take plaintext input in an Input field and seal it", ErrNotSealed)
+var errPlaintext = fmt.Errorf("%w: the stored value is not a sealed one, or of a newer format; take plaintext input in an Input field and seal it", ErrNotSealed)
 
 func sqlValue(b []byte, null bool, err error) (driver.Value, error) {
 	if err != nil || null {

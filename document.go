@@ -57,7 +57,32 @@ func Marshal[T any](ctx context.Context, s *Sealer[T], v *T) ([]byte, error) {
 	if err := s.Seal(ctx, &row); err != nil {
 		return nil, err
 	}
-	return json.Marshal(&row)
+	data, err := json.Marshal(&row)
+	if err != nil {
+		return nil, err
+	}
+	if !p.rereads.Load() {
+		if err := p.reread(data, rv); err != nil {
+			return nil, err
+		}
+		p.rereads.Store(true)
+	}
+	return data, nil
+}
+
+// reread checks once per type that encoding/json writes what a row needs to be
+// opened: of two fields with one JSON name it leaves out one or both, and says nothing.
+func (p *plan) reread(data []byte, row reflect.Value) error {
+	back := reflect.New(p.typ)
+	if err := json.Unmarshal(data, back.Interface()); err != nil {
+		return decodeErr(err)
+	}
+	var want, got owners
+	was, is := row.Addr().UnsafePointer(), back.UnsafePointer()
+	if err := errors.Join(p.readOwners(was, &want), p.readOwners(is, &got)); err != nil || want != got || !p.keysAt.keys(was).Equal(*p.keysAt.keys(is)) {
+		return fmt.Errorf("lethe: the JSON of %s does not carry its Keys, subjects and row id, so what is sealed could never be opened; does another field have the JSON name of one of them?", p.typ)
+	}
+	return nil
 }
 
 // Unmarshal decodes what Marshal wrote into *v and opens it, as Open does. A
@@ -214,7 +239,7 @@ func (s *core) marshalDocument(ctx context.Context, row reflect.Value) ([]byte, 
 		if err != nil {
 			return nil, fmt.Errorf("field %q: %w", f.name, err)
 		}
-		if _, null, err := parseJSON(plain, isCell); f.codec == codecBytes && err == nil && !null {
+		if _, null, err := parseJSON(plain, isCell); (f.codec == codecBytes || f.codec == codecJSON) && err == nil && !null {
 			return nil, fmt.Errorf("field %q: %w: the value is a sealed one; Unmarshal it first", f.name, ErrSealed)
 		}
 		rec.Cells = append(rec.Cells, envelope.Cell{Scope: f.scope, Field: f.name, Codec: f.codec, Plain: plain})

@@ -34,7 +34,9 @@ func identity(v reflect.Value) (string, error) {
 		return strconv.FormatUint(v.Uint(), 10), nil
 	case v.Kind() == reflect.Array:
 		var b [16]byte
-		reflect.Copy(reflect.ValueOf(b[:]), v)
+		for i := range b {
+			b[i] = byte(v.Index(i).Uint())
+		}
 		h := hex.EncodeToString(b[:])
 		return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:], nil
 	}

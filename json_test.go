@@ -377,14 +377,19 @@ func TestMarshalRefuses(t *testing.T) {
 		"no row id":     func(o *order) { o.Number = 0 },
 		"no seller":     func(o *order) { o.Seller = "" },
 		"sealed string": func(o *order) { o.Email = string(members(t, marshalOrder(t, s, newOrder()))["e-mail"]) },
+		"sealed map": func(o *order) {
+			o.Extra = nil
+			require.NoError(t, json.Unmarshal(members(t, marshalOrder(t, s, newOrder()))["extra"], &o.Extra))
+		},
+		"sealed bytes": func(o *order) { o.Raw = members(t, marshalOrder(t, s, newOrder()))["raw"] },
 	} {
 		o := newOrder()
 		broken(&o)
 		data, err := lethe.Marshal(t.Context(), s, &o)
 		require.Nil(t, data, name)
-		if name == "sealed string" {
+		if strings.HasPrefix(name, "sealed ") {
 			require.ErrorIs(t, err, lethe.ErrSealed, name)
-			require.ErrorContains(t, err, "email")
+			require.Regexp(t, `^field "(email|extra|raw)": `, err.Error())
 		} else {
 			require.ErrorIs(t, err, lethe.ErrNoSubject, name)
 		}
@@ -504,6 +509,42 @@ func TestUnmarshalMovedMembers(t *testing.T) {
 }
 
 // After an error of the whole call *v is as it was.
+type spelled struct {
+	_     lethe.Document `lethe:"spelled"`
+	User  string         `json:"user" lethe:"subject=customer"`
+	Email string         `json:"email" lethe:"email"`
+	Plan  string         `json:"plan"`
+}
+
+// To encoding/json EMAIL is email and the last of two members counts. Whatever
+// counts must be sealed, for the subject that counts, and be opened by the keys that count.
+func TestMembersSpelledOtherwise(t *testing.T) {
+	t.Parallel()
+	s, err := lethe.For[spelled](envelopetest.NewKeyring(t))
+	require.NoError(t, err)
+	doc, err := lethe.Marshal(t.Context(), s, &spelled{User: "u", Email: "ada@example.com"})
+	require.NoError(t, err)
+	other, err := lethe.Marshal(t.Context(), s, &spelled{User: "v", Email: "bob@example.com"})
+	require.NoError(t, err)
+	keys := string(other[strings.Index(string(other), `"$lethe_keys"`):])
+	for tail, want := range map[string]error{
+		`,"EMAIL":"smuggled@x"}`: lethe.ErrNotSealed,
+		`,"email":"smuggled@x"}`: lethe.ErrNotSealed,
+		`,"Email":{}}`:           lethe.ErrNotSealed,
+		`,"$LETHE_KEYS":null}`:   lethe.ErrNotSealed,
+		`,"$lethe_keys":"AQE"}`:  lethe.ErrNotSealed,
+		`,` + keys:               lethe.ErrKeyMissing,
+		`,"USER":"v"}`:           lethe.ErrKeyMissing,
+		`,"user":""}`:            lethe.ErrNoSubject,
+	} {
+		got := spelled{Plan: "before"}
+		err := lethe.Unmarshal(t.Context(), s, []byte(strings.TrimSuffix(string(doc), "}")+tail), &got)
+		require.ErrorIs(t, err, want, tail)
+		require.Empty(t, got.Email, tail)
+		require.NotContains(t, err.Error(), "smuggled", tail)
+	}
+}
+
 func TestUnmarshalWholeCallErrors(t *testing.T) {
 	t.Parallel()
 	s, _ := orders(t)
@@ -777,6 +818,39 @@ func TestRowsThatCannotBeDecodedAreRefused(t *testing.T) {
 }
 
 // Tags where no plan reaches would leave plaintext; recursive types are no trap.
+type (
+	twoNames struct {
+		Keys  lethe.Keys           `lethe:"rows"`
+		ID    string               `json:"id"    lethe:"subject=person"`
+		Email lethe.Secret[string] `json:"email" lethe:"email"`
+		Other string               `json:"Keys"`
+	}
+	twoIDs struct {
+		Keys  lethe.Keys           `json:"keys"  lethe:"rows"`
+		ID    string               `lethe:"subject=person"`
+		Email lethe.Secret[string] `json:"email" lethe:"email"`
+		Other int                  `json:"ID"`
+	}
+)
+
+// To encoding/json a tagged field hides one that has its name, and two that are both tagged hide each other.
+func TestRowsWhoseJSONLosesTheKeysAreRefused(t *testing.T) {
+	t.Parallel()
+	ring := envelopetest.NewKeyring(t)
+	keys, err := lethe.For[twoNames](ring)
+	require.NoError(t, err)
+	ids, err := lethe.For[twoIDs](ring)
+	require.NoError(t, err)
+	for range 2 {
+		data, err := lethe.Marshal(t.Context(), keys, &twoNames{ID: "1", Email: lethe.Of("ada@example.com"), Other: "o"})
+		require.ErrorContains(t, err, "lethe_test.twoNames does not carry its Keys")
+		require.Nil(t, data)
+		data, err = lethe.Marshal(t.Context(), ids, &twoIDs{ID: "1", Email: lethe.Of("ada@example.com"), Other: 1})
+		require.ErrorContains(t, err, "lethe_test.twoIDs does not carry its Keys")
+		require.Nil(t, data)
+	}
+}
+
 func TestTagsOutOfReachAreRefused(t *testing.T) {
 	t.Parallel()
 	ring := envelopetest.NewKeyring(t)

@@ -89,7 +89,8 @@ func (s *Sealer[T]) Seal(ctx context.Context, row *T) error {
 }
 
 // SealSlice is Seal for many rows, whose keys are fetched in one batch. It is
-// all or nothing; the error names the row.
+// all or nothing; the error names the row. Rows that point to one nested struct
+// are refused: it can hold the ciphertext of one of them only.
 func (s *Sealer[T]) SealSlice(ctx context.Context, rows []T) error {
 	return s.sealAll(ctx, rowsOf(rows))
 }

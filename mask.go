@@ -15,10 +15,10 @@ type maskID uint8
 const (
 	noMask   maskID = iota // no mask declared, or none computed: full
 	full                   // nothing
-	email                  // the first letter and the domain
+	email                  // the first letter and the domain, of one address
 	phone                  // a leading + and the last two digits
 	last4                  // the last four letters or digits
-	initials               // the first letter of each word
+	initials               // the first letter of each word, of words that do not start with digits
 	year                   // the year of a time, or of text that starts with four digits and a dash
 	iban                   // the country and the last four characters
 )
@@ -78,7 +78,15 @@ func maskEmail(s string) string {
 	if at < 1 || at == len(s)-1 {
 		return fullMask
 	}
+	if strings.ContainsFunc(s[at+1:], func(r rune) bool {
+		return r != '.' && r != '-' && !unicode.In(r, unicode.L, unicode.M, unicode.Nd)
+	}) {
+		return fullMask
+	}
 	first, _ := utf8.DecodeRuneInString(s)
+	if !unicode.IsPrint(first) {
+		return fullMask // it would steer the terminal, or turn the text around
+	}
 	return string(first) + "***" + s[at:]
 }
 
@@ -111,6 +119,9 @@ func maskInitials(s string) string {
 	var b strings.Builder
 	for word := range strings.FieldsSeq(s) {
 		r, _ := utf8.DecodeRuneInString(word)
+		if unicode.IsNumber(r) || !unicode.IsPrint(r) {
+			return fullMask
+		}
 		if b.Len() > 0 {
 			b.WriteByte(' ')
 		}

@@ -25,6 +25,14 @@ func TestMasks(t *testing.T) {
 			"用户@例子.广告":                 "用***@例子.广告",
 			"🎉party@example.com":       "🎉***@example.com",
 			`"a@b c"@example.com`:      `"***@example.com`,
+			"ada@xn--bcher-kva.de":     "a***@xn--bcher-kva.de",
+			"ada@हिन्दी.भारत":          "a***@हिन्दी.भारत",
+			"ada@b.de, PIN 4711":       fullMask, // more than an address
+			"ada@b.de\tPIN":            fullMask,
+			"ada@b.de;bob":             fullMask,
+			"<ada@b.de>":               fullMask,
+			"\x1b[2Jada@b.de":          fullMask,
+			"\u202eada@b.de":           fullMask, // right to left
 			"":                         fullMask,
 			" ":                        fullMask,
 			"@":                        fullMask,
@@ -74,6 +82,11 @@ func TestMasks(t *testing.T) {
 			"":                      fullMask,
 			" \t\n":                 fullMask,
 			"Ada \xff":              fullMask,
+			"4 7 1 1":               fullMask, // all of a number
+			"PIN 4711":              fullMask,
+			"\x1b[2J Ada":           fullMask,
+			"\u202eAda Lovelace":    fullMask,
+			"１ ２":                   fullMask,
 		},
 		"year": {
 			"1815-12-10":           "1815-••-••",
@@ -173,6 +186,9 @@ func FuzzMask(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in string, n int64) {
 		for name, m := range masks {
 			out := m.apply(codecBytes, []byte(in))
+			if strings.ContainsFunc(out, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Errorf("%s: %q of %q cannot be printed", name, out, in)
+			}
 			if out != fullMask && !shownByRight(m, in, out) {
 				t.Errorf("%s: %q shows too much of %q", name, out, in)
 			}

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/lethe-go/lethe/envelope"
 )
@@ -49,6 +50,8 @@ type (
 		names    map[string]int // of fields and, from 1<<16, of indexes
 		shadow   *shadow        // of a document
 		allowed  []Decision     // Allow per field
+		pointers bool           // a sealed field lies behind a pointer
+		rereads  atomic.Bool    // a row that Marshal wrote was read back
 	}
 	rolePlan struct {
 		path  path
@@ -90,9 +93,19 @@ var (
 	indexType    = reflect.TypeFor[BlindIndex]()
 	documentType = reflect.TypeFor[Document]()
 	secretIface  = reflect.TypeFor[secret]()
+	stateType    = reflect.TypeFor[*state]()
 )
 
-func isSecret(t reflect.Type) bool { return reflect.PointerTo(t).Implements(secretIface) }
+// isSecret reports whether t is a Secret itself. A struct that embeds one has its
+// methods, and is not laid out like one.
+func isSecret(t reflect.Type) bool {
+	return secretShaped(t) && reflect.PointerTo(t).Implements(secretIface)
+}
+
+// secretShaped also takes a type defined as a Secret, which has none of its methods.
+func secretShaped(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && t.NumField() == 2 && t.Field(1).Type == stateType
+}
 
 func isOurs(t reflect.Type) bool { return t == keysType || t == indexType || isSecret(t) }
 
@@ -163,6 +176,8 @@ func (p *planner) field(f reflect.StructField, at path, prefix, label string) {
 		p.indexField(at, tag, tagged, prefix, label)
 	case isSecret(f.Type):
 		p.secretField(f.Type, at, tag, tagged, prefix, label)
+	case secretShaped(f.Type):
+		p.failf(label, "%s is defined as a lethe.Secret and has none of its methods, so it is never sealed: use lethe.Secret itself", f.Type)
 	case tagged && isRoleTag(tag):
 		p.roleField(f.Type, at, tag, label)
 	default:
@@ -254,8 +269,10 @@ func (p *planner) sealedField(value reflect.Type, at path, tag, prefix, label st
 	if value.Kind() == reflect.Pointer && p.document {
 		value = value.Elem()
 	}
-	codec := codecOf(value)
+	codec, where := codecOf(value), hidesSecret(value, nil)
 	switch {
+	case where != "":
+		p.failf(label, "%s inside a Secret would be sealed twice: seal the plain value, or keep what is sealed as a field of the row", where)
 	case codec == 0 && value.Kind() == reflect.Pointer:
 		p.failf(label, "%s cannot be sealed: use %s; a Secret has a NULL of its own", value, value.Elem())
 	case codec == 0:
@@ -270,6 +287,7 @@ func (p *planner) sealedField(value reflect.Type, at path, tag, prefix, label st
 	if p.document && ft.mask != "" {
 		p.failf(label, "mask= does nothing in a document")
 	}
+	p.pointers = p.pointers || slices.ContainsFunc(at, func(i int) bool { return i < 0 })
 	p.name(prefix+ft.name, len(p.fields), label)
 	p.fields = append(p.fields, fieldPlan{path: at, at: placeOf(p.typ, at), label: label, name: prefix + ft.name, mask: masks[ft.mask], codec: codec, typ: value, tag: ft})
 }
@@ -427,7 +445,7 @@ func hidesSecret(t reflect.Type, seen map[reflect.Type]bool) string {
 		seen = map[reflect.Type]bool{}
 	}
 	seen[t] = true
-	if isOurs(t) {
+	if isOurs(t) || secretShaped(t) {
 		return short(t)
 	}
 	switch t.Kind() {

@@ -34,12 +34,14 @@ type OpenOption func(*openConfig)
 
 type openConfig struct {
 	fields []string
+	some   bool // only those in fields
 	masks  bool
 }
 
 // Fields opens only the fields with these stable names; the others stay sealed.
+// Without a name it opens none.
 func Fields(names ...string) OpenOption {
-	return func(c *openConfig) { c.fields = append(c.fields, names...) }
+	return func(c *openConfig) { c.fields, c.some = append(c.fields, names...), true }
 }
 
 // Masks opens for masks only: sealed fields become Denied and Masked shows their
@@ -59,7 +61,7 @@ func (s *core) decide(ctx context.Context, rows int, opts []OpenOption) ([]Decis
 		o(&c)
 	}
 	out := make([]Decision, len(s.plan.fields))
-	if c.fields != nil {
+	if c.some {
 		for i := range out {
 			out[i] = skip
 		}

@@ -30,7 +30,7 @@ type Query[T any] struct {
 }
 
 // Query prepares a search of the blind index with this stable name for a value:
-// of the field's type, or text where the field holds text. The value is
+// of the field's type, or text where that is text or parses text. The value is
 // normalised as indexed ones are. It needs the index key, not the rows' keys.
 func (s *Sealer[T]) Query(ctx context.Context, index string, value any) (*Query[T], error) {
 	if err := s.ready(false); err != nil {

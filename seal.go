@@ -29,6 +29,11 @@ func (s *core) seal(ctx context.Context, at unsafe.Pointer, anew bool) error {
 	if err != nil {
 		return err
 	}
+	if s.plan.pointers {
+		if err := s.shared(p.refs); err != nil {
+			return err
+		}
+	}
 	recs := [1]envelope.Record{rec}
 	recs[0].Scopes, recs[0].Cells = p.scopes, p.cells
 	var headers [1][]byte
@@ -70,6 +75,11 @@ func (s *core) sealAll(ctx context.Context, all rows) error {
 			sc.close(i, rec)
 		}
 	}
+	if s.plan.pointers {
+		if err := s.shared(sc.refs); err != nil {
+			return err
+		}
+	}
 	sc.link()
 	if len(sc.recs) > 0 {
 		if err := s.ring.SealRecords(ctx, sc.recs); err != nil {
@@ -97,6 +107,20 @@ func (s *core) rowErr(i, n int, err error) error {
 		return err
 	}
 	return fmt.Errorf("row %d of %d: %w", i, n, err)
+}
+
+// shared refuses rows, or fields of one row, that point to the same struct: it
+// would hold the ciphertext of the last one only, and the others would be lost.
+func (s *core) shared(refs []ref) error {
+	seen := make(map[**state]ref, len(refs))
+	for _, r := range refs {
+		if first, twice := seen[r.slot]; twice {
+			return fmt.Errorf("lethe: field %q of row %d and field %q of row %d are behind pointers to one struct; give each a struct of its own",
+				s.plan.fields[first.field].name, first.row, s.plan.fields[r.field].name, r.row)
+		}
+		seen[r.slot] = r
+	}
+	return nil
 }
 
 func (s *core) sealErr(err error) error {

@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,7 +63,7 @@ func reveal[T any](t *testing.T, s lethe.Secret[T]) T {
 // stored is what comes back from a database: everything sealed.
 func stored(t *testing.T, p person) person {
 	t.Helper()
-	out := person{ID: p.ID, Friend: p.Friend, Work: &address{}}
+	out := person{ID: p.ID, Friend: p.Friend, Home: address{City: p.Home.City}, Work: &address{}}
 	carry := func(to interface{ Scan(any) error }, from interface {
 		MarshalBinary() ([]byte, error)
 	}) {
@@ -214,7 +217,7 @@ func TestForgottenPeopleInAList(t *testing.T) {
 			require.ErrorIs(t, err, lethe.ErrForgotten)
 			require.Equal(t, "[forgotten]", fmt.Sprint(rows[i].Email))
 			require.Equal(t, "[forgotten]", rows[i].Email.Masked())
-			require.Equal(t, "Home", func() string { rows[i].Home.City = "Home"; return rows[i].Home.City }())
+			require.Equal(t, "Home", rows[i].Home.City, "clear fields stay")
 			v, err := rows[i].Email.Value()
 			require.NoError(t, err)
 			require.NotEmpty(t, v, "the row can still be saved as it is")
@@ -314,6 +317,51 @@ func TestMovedCiphertext(t *testing.T) {
 	require.ErrorIs(t, third.Open(t.Context(), &wrong), lethe.ErrDecrypt, "another purpose")
 }
 
+// The wrapped keys of a row belong together, and nothing that is not of their format passes for them.
+func TestTamperedKeys(t *testing.T) {
+	t.Parallel()
+	s, _ := people(t)
+	a, b := newPerson(1), newPerson(1)
+	require.NoError(t, s.Seal(t.Context(), &a))
+	require.NoError(t, s.Seal(t.Context(), &b))
+	const prelude, scope = 3, 107
+	header, other := a.Keys.Bytes(), b.Keys.Bytes()
+	require.Len(t, header, prelude+2*scope)
+	second := append([]byte{header[0], header[1], header[2] - 1}, header[prelude+scope:]...)
+	for name, keys := range map[string][]byte{
+		"second scope dropped":   append([]byte{header[0], header[1], header[2] - 1}, header[prelude:prelude+scope]...),
+		"first scope dropped":    second,
+		"scopes of two records":  append(bytes.Clone(header[:prelude+scope]), other[prelude+scope:]...),
+		"scopes in other order":  append(append(bytes.Clone(header[:prelude]), header[prelude+scope:]...), header[prelude:prelude+scope]...),
+		"a scope twice":          append(bytes.Clone(header[:prelude+scope]), header[prelude:prelude+scope]...),
+		"one byte short":         header[:len(header)-1],
+		"one byte more":          append(bytes.Clone(header), 0),
+		"unknown suite":          append([]byte{header[0], 9}, header[2:]...),
+		"other suite":            append([]byte{header[0], 2}, header[2:]...),
+		"row id no longer bound": append([]byte{header[0], header[1], header[2] & 15}, header[3:]...),
+	} {
+		row := stored(t, a)
+		require.NoError(t, row.Keys.Scan(keys), name)
+		err := s.Open(t.Context(), &row)
+		require.ErrorIs(t, err, lethe.ErrDecrypt, name)
+		for _, status := range []lethe.Status{row.Email.Status(), row.News.Status(), row.Home.Street.Status()} {
+			require.Equal(t, lethe.StatusFailed, status, name)
+		}
+		row = stored(t, a)
+		require.NoError(t, row.Keys.Scan(keys), name)
+		row.Email = lethe.Of("new@example.com")
+		require.ErrorIs(t, s.Seal(t.Context(), &row), lethe.ErrDecrypt, "%s: nothing is sealed under keys that are not the row's", name)
+		require.Equal(t, lethe.StatusPlain, row.Email.Status(), name)
+	}
+	cell := binaryOf(t, a.Email)
+	row := stored(t, a)
+	require.ErrorIs(t, row.Keys.Scan(append([]byte{2}, header[1:]...)), lethe.ErrNotSealed, "unknown format")
+	require.ErrorIs(t, row.Email.Scan(append([]byte{0x20 | cell[0]&15}, cell[1:]...)), lethe.ErrNotSealed, "unknown kind of cell")
+	require.ErrorIs(t, row.Email.Scan(cell[:28]), lethe.ErrNotSealed, "too short for any cell")
+	require.ErrorIs(t, row.Email.Scan(header), lethe.ErrNotSealed, "keys where a field belongs")
+	require.NoError(t, s.Open(t.Context(), &row), "and nothing of it was taken")
+}
+
 func TestMissingKeysAndSubjects(t *testing.T) {
 	s, _ := people(t)
 	p := newPerson(1)
@@ -362,6 +410,9 @@ func TestFieldsPolicyAndMasks(t *testing.T) {
 	require.Equal(t, lethe.StatusSealed, p.Home.Street.Status(), "not asked for")
 	require.Equal(t, "[sealed]", fmt.Sprint(p.Email))
 	require.ErrorContains(t, s.Open(t.Context(), &p, lethe.Fields("phone")), "phone")
+	require.NoError(t, s.Open(t.Context(), &p, lethe.Fields([]string{}...)))
+	require.Len(t, asked, 2, "an empty list opens nothing and asks nothing")
+	require.Equal(t, lethe.StatusSealed, p.Home.Street.Status())
 
 	free, err := lethe.For[person](ring)
 	require.NoError(t, err)
@@ -553,5 +604,221 @@ func TestNothingPlainIsStored(t *testing.T) {
 		b, err := m.MarshalBinary()
 		require.NoError(t, err)
 		require.False(t, bytes.Contains(b, []byte("Example")) || bytes.Contains(b, []byte("Street")))
+	}
+}
+
+// A call that fails in the middle of its rows leaves nothing in the memory that
+// later calls reuse.
+func TestAFailedCallLeavesNothingForTheNext(t *testing.T) {
+	t.Parallel()
+	s, _ := people(t)
+	for i := range 50 {
+		bad := []person{newPerson(1), newPerson(2), newPerson(3)}
+		bad[i%3].ID = ""
+		require.ErrorIs(t, s.SealSlice(t.Context(), bad), lethe.ErrNoSubject)
+		for j := range bad {
+			require.Equal(t, lethe.StatusPlain, bad[j].Email.Status())
+			require.True(t, bad[j].Keys.IsZero())
+		}
+		p := newPerson(9)
+		require.NoError(t, s.Seal(t.Context(), &p))
+		require.NoError(t, s.Open(t.Context(), &p))
+		require.Equal(t, "P9@Example.com", reveal(t, p.Email))
+		p.Keys = lethe.Keys{}
+		p.Born = lethe.Null[time.Time]()
+		require.ErrorIs(t, s.Seal(t.Context(), &p), lethe.ErrSealed)
+	}
+}
+
+// Values live behind unsafe pointers: the collector must see them.
+func TestValuesOutliveCollections(t *testing.T) {
+	t.Parallel()
+	s, _ := people(t)
+	var wg sync.WaitGroup
+	for worker := range 4 {
+		view := s.Tenant(fmt.Sprint("tenant", worker%2))
+		wg.Go(func() {
+			for i := range 30 {
+				rows := []person{newPerson(i), newPerson(i + 1)}
+				runtime.GC()
+				if err := view.SealSlice(t.Context(), rows); err != nil {
+					t.Error(err)
+					return
+				}
+				runtime.GC()
+				if err := view.OpenSlice(t.Context(), rows); err != nil {
+					t.Error(err)
+					return
+				}
+				runtime.GC()
+				for j := range rows {
+					if v, err := rows[j].Email.Reveal(); err != nil || v != fmt.Sprintf("P%d@Example.com", i+j) {
+						t.Error(v, err)
+					}
+					if v, err := rows[j].Work.Street.Reveal(); err != nil || v != "Work Street" {
+						t.Error(v, err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Equal values of two tenants have unrelated indexes.
+func TestIndexesOfTenantsDiffer(t *testing.T) {
+	t.Parallel()
+	s, _ := people(t)
+	var terms []string
+	for _, tenant := range []string{"a", "b"} {
+		view := s.Tenant(tenant)
+		p := newPerson(1)
+		require.NoError(t, view.Seal(t.Context(), &p))
+		q, err := view.Query(t.Context(), "email_idx", " p1@example.COM")
+		require.NoError(t, err)
+		require.Equal(t, [][]byte{p.EmailIdx.Bytes()}, q.Terms())
+		terms = append(terms, q.TextTerms()...)
+	}
+	none, err := s.Query(t.Context(), "email_idx", "p1@example.com")
+	require.NoError(t, err)
+	require.Empty(t, none.Terms(), "no tenant is a tenant of its own")
+	require.NotEqual(t, terms[0], terms[1])
+}
+
+// Of two cells in one place only the last would be kept.
+func TestRowsThatShareAStructAreRefused(t *testing.T) {
+	t.Parallel()
+	s, _ := people(t)
+	rows := []person{newPerson(1), newPerson(2), newPerson(3)}
+	rows[2].Work = rows[1].Work
+	err := s.SealSlice(t.Context(), rows)
+	require.ErrorContains(t, err, `field "work.street" of row 1 and field "work.street" of row 2`)
+	for i := range rows {
+		require.True(t, rows[i].Keys.IsZero())
+		require.Equal(t, lethe.StatusPlain, rows[i].Email.Status())
+		require.Equal(t, lethe.StatusPlain, rows[i].Work.Street.Status())
+	}
+	rows[2].Work = &address{Street: rows[1].Work.Street}
+	require.NoError(t, s.SealSlice(t.Context(), rows), "a copy of the Secret is enough")
+	require.NoError(t, s.OpenSlice(t.Context(), rows))
+	require.Equal(t, "Work Street", reveal(t, rows[1].Work.Street))
+	require.Equal(t, "Work Street", reveal(t, rows[2].Work.Street))
+
+	type pair struct {
+		Keys lethe.Keys `lethe:"pairs"`
+		ID   string     `lethe:"subject=person"`
+		Home *address   `lethe:"home"`
+		Work *address   `lethe:"work"`
+	}
+	pairs, err := lethe.For[pair](envelopetest.NewKeyring(t))
+	require.NoError(t, err)
+	p := pair{ID: "1", Home: &address{Street: lethe.Of("both")}}
+	p.Work = p.Home
+	require.ErrorContains(t, pairs.Seal(t.Context(), &p), `"home.street" of row 0 and field "work.street" of row 0`)
+	require.Equal(t, lethe.StatusPlain, p.Home.Street.Status())
+	data, err := lethe.Marshal(t.Context(), pairs, &p)
+	require.NoError(t, err, "Marshal works on a copy, whose structs are its own")
+	var back pair
+	require.NoError(t, lethe.Unmarshal(t.Context(), pairs, data, &back))
+	require.Equal(t, "both", reveal(t, back.Home.Street))
+	require.Equal(t, "both", reveal(t, back.Work.Street))
+}
+
+type (
+	octet byte
+	// flagged has a Secret's methods and not its layout.
+	flagged struct {
+		Verified             bool
+		lethe.Secret[string] `lethe:"value"`
+	}
+)
+
+func TestAStructThatEmbedsASecret(t *testing.T) {
+	t.Parallel()
+	type row struct {
+		Keys  lethe.Keys `lethe:"rows"`
+		ID    string     `lethe:"subject=person"`
+		Email flagged    `lethe:"email"`
+		Plan  string
+	}
+	s, err := lethe.For[row](envelopetest.NewKeyring(t))
+	require.NoError(t, err)
+	r := row{ID: "1", Email: flagged{true, lethe.Of("ada@example.com")}, Plan: "pro"}
+	require.NoError(t, s.Seal(t.Context(), &r))
+	require.True(t, r.Email.Verified)
+	require.Equal(t, "pro", r.Plan)
+	require.NoError(t, s.Open(t.Context(), &r, lethe.Fields("email.value")))
+	require.Equal(t, "ada@example.com", reveal(t, r.Email.Secret))
+}
+
+func TestIdentities(t *testing.T) {
+	t.Parallel()
+	ring := envelopetest.NewKeyring(t)
+	requireIdentity(t, ring, "plain text", "plain text")
+	requireIdentity(t, ring, 7, "7")
+	requireIdentity(t, ring, int8(-128), "-128")
+	requireIdentity(t, ring, ^uint64(0), "18446744073709551615")
+	requireIdentity(t, ring, [16]byte{0: 0xAB, 15: 1}, "ab000000-0000-0000-0000-000000000001")
+	requireIdentity(t, ring, [16]octet{0: 0xAB, 15: 1}, "ab000000-0000-0000-0000-000000000001")
+	requireIdentity(t, ring, time.Date(2024, 2, 29, 0, 0, 0, 0, time.UTC), "2024-02-29T00:00:00Z")
+}
+
+// requireIdentity checks that id names the subject with this ID, and its zero value none.
+func requireIdentity[ID any](t *testing.T, ring *envelope.Keyring, id ID, want string) {
+	t.Helper()
+	type row struct {
+		Keys lethe.Keys           `lethe:"rows"`
+		ID   ID                   `lethe:"subject=person,id"`
+		V    lethe.Secret[string] `lethe:"v"`
+	}
+	type text struct {
+		Keys lethe.Keys           `lethe:"rows"`
+		ID   string               `lethe:"subject=person,id"`
+		V    lethe.Secret[string] `lethe:"v"`
+	}
+	rows, err := lethe.For[row](ring)
+	require.NoError(t, err)
+	texts, err := lethe.For[text](ring)
+	require.NoError(t, err)
+	require.ErrorIs(t, rows.Seal(t.Context(), &row{V: lethe.Of("v")}), lethe.ErrNoSubject)
+	r := row{ID: id, V: lethe.Of("v")}
+	require.NoError(t, rows.Seal(t.Context(), &r))
+	same := text{Keys: r.Keys, ID: want, V: r.V}
+	require.NoError(t, texts.Open(t.Context(), &same), want)
+	require.Equal(t, "v", reveal(t, same.V))
+}
+
+func TestQueryByText(t *testing.T) {
+	t.Parallel()
+	type host struct {
+		Keys lethe.Keys            `lethe:"hosts"`
+		ID   string                `lethe:"subject=person"`
+		Raw  lethe.Secret[[]octet] `lethe:"raw"`
+		RawX lethe.BlindIndex      `lethe:"raw_idx,of=raw,norm=exact/1"`
+		IP   lethe.Secret[net.IP]  `lethe:"ip"`
+		IPX  lethe.BlindIndex      `lethe:"ip_idx,of=ip,norm=exact/1"`
+	}
+	s, err := lethe.For[host](envelopetest.NewKeyring(t))
+	require.NoError(t, err)
+	h := host{ID: "1", Raw: lethe.Of([]octet("abc")), IP: lethe.Of(net.IPv4(10, 0, 0, 1))}
+	require.NoError(t, s.Seal(t.Context(), &h))
+	for name, value := range map[string]any{"string": "10.0.0.1", "bytes": []byte("10.0.0.1"), "other spelling": "::ffff:10.0.0.1", "value": net.ParseIP("10.0.0.1")} {
+		q, err := s.Query(t.Context(), "ip_idx", value)
+		require.NoError(t, err, name)
+		require.Equal(t, [][]byte{h.IPX.Bytes()}, q.Terms(), name)
+	}
+	_, err = s.Query(t.Context(), "ip_idx", "abcd")
+	require.ErrorContains(t, err, "not a net.IP")
+	require.NotContains(t, err.Error(), "abcd")
+	q, err := s.Query(t.Context(), "raw_idx", []octet("abc"))
+	require.NoError(t, err)
+	require.Equal(t, [][]byte{h.RawX.Bytes()}, q.Terms())
+	for _, value := range []any{"abc", 7, nil, []string{"abc"}, []octet(nil)} {
+		_, err = s.Query(t.Context(), "raw_idx", value)
+		if _, fits := value.([]octet); !fits {
+			require.ErrorContains(t, err, "cannot hold", "%T", value)
+		} else {
+			require.NoError(t, err)
+		}
 	}
 }

@@ -214,18 +214,32 @@ type secret interface {
 
 func (s *Secret[T]) valueType() reflect.Type { return reflect.TypeFor[T]() }
 
-// encode encodes v as a T: v is a T, or convertible text for a text type.
+// encode encodes v as a T: v is a T, or text where T is text or parses it.
 func (s *Secret[T]) encode(v any) (uint8, []byte, error) {
 	if t, ok := v.(T); ok {
 		return encodeValue(&t)
 	}
 	want, got := reflect.TypeFor[T](), reflect.TypeOf(v)
-	if got != nil && isText(got) && isText(want) {
+	if got == nil || !isText(got) {
+		return 0, nil, fmt.Errorf("lethe: a %s field cannot hold a %T", want, v)
+	}
+	codec := codecOf(want)
+	switch {
+	case want.Kind() == reflect.String, codec == codecBytes && got.ConvertibleTo(want):
 		t, _ := reflect.TypeAssert[T](reflect.ValueOf(v).Convert(want))
+		return encodeValue(&t)
+	case codec == codecText && got.ConvertibleTo(bytesType):
+		var t T
+		text, _ := reflect.TypeAssert[[]byte](reflect.ValueOf(v).Convert(bytesType))
+		if !decodeText(reflect.ValueOf(&t).Elem(), text) {
+			return 0, nil, fmt.Errorf("lethe: the text is not a %s", want)
+		}
 		return encodeValue(&t)
 	}
 	return 0, nil, fmt.Errorf("lethe: a %s field cannot hold a %T", want, v)
 }
+
+var bytesType = reflect.TypeFor[[]byte]()
 
 func isText(t reflect.Type) bool {
 	return t.Kind() == reflect.String || t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8

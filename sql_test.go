@@ -191,6 +191,39 @@ func TestSQLNothingUnsealedIsWritten(t *testing.T) {
 	})
 }
 
+// What no type can stop, a statement with a bare value, the column's CHECK stops:
+// the two are those of SECURITY.md.
+func TestSQLCheckRefusesBareValues(t *testing.T) {
+	onBoth(t, func(t *testing.T, db database) {
+		s, _ := customersOf(t)
+		check := map[lethe.Dialect]string{
+			lethe.SQLite:   `CHECK (email IS NULL OR typeof(email) = 'blob' AND length(email) >= 29 AND hex(substr(email, 1, 1)) BETWEEN '10' AND '1F')`,
+			lethe.Postgres: `CHECK (length(email) >= 29 AND get_byte(email, 0) BETWEEN 16 AND 31)`,
+		}[db.dialect]
+		security, err := os.ReadFile("SECURITY.md")
+		require.NoError(t, err)
+		require.Contains(t, string(security), "\n  "+check+"\n")
+		db.exec(t, strings.Replace(customerDDL, "email BLOB", "email BLOB "+check, 1))
+		c := newCustomer(1)
+		require.NoError(t, s.Seal(t.Context(), &c))
+		for name, bare := range map[string]any{
+			"text": "ada@example.com, who lives at 12 St James's Square", "bytes": []byte("ada@example.com, who lives at 12 St James's Square"), "empty": []byte{}, "short": []byte{0x11},
+		} {
+			_, err := db.ExecContext(t.Context(), db.q(customerInsert), c.Keys, c.ID, bare, c.EmailIdx, c.Plan)
+			require.Error(t, err, name)
+		}
+		db.exec(t, customerInsert, c.Keys, c.ID, c.Email, c.EmailIdx, c.Plan)
+		empty := Customer{ID: "cus_2", Email: lethe.Of("")}
+		none := Customer{ID: "cus_3"}
+		rows := []Customer{empty, none}
+		require.NoError(t, s.SealSlice(t.Context(), rows))
+		for i := range rows {
+			db.exec(t, customerInsert, rows[i].Keys, rows[i].ID, rows[i].Email, rows[i].EmailIdx, rows[i].Plan)
+		}
+		require.Equal(t, 3, db.count(t, "customers"))
+	})
+}
+
 func TestSQLSealStoreOpen(t *testing.T) {
 	onBoth(t, func(t *testing.T, db database) {
 		s, _ := customersOf(t)

@@ -31,7 +31,13 @@ type (
 	OpenBase struct {
 		Base secretText `lethe:"base"`
 	}
-	badText struct{}
+	badText     struct{}
+	wrappedText struct {
+		Verified bool
+		lethe.Secret[string]
+	}
+	pointedText struct{ *lethe.Secret[string] }
+	definedText lethe.Secret[string]
 )
 
 func (badText) MarshalText() ([]byte, error) { return nil, nil }
@@ -700,6 +706,48 @@ func TestForReportsEveryMistake(t *testing.T) { //nolint:maintidx // a table
 			Fine secretText `lethe:"same"`
 			Bad  secretText `lethe:"same"`
 		}](".Bad:", `"same" is taken`),
+		"a struct that embeds a Secret, without a name for it": refusesTags[struct {
+			Keys lethe.Keys  `lethe:"rows"`
+			ID   string      `lethe:"subject=user"`
+			Fine secretText  `lethe:"fine"`
+			Bad  wrappedText `lethe:"bad"`
+		}](".Bad.Secret:", "needs a tag with a stable name"),
+		"a struct that embeds a pointer to a Secret": refusesTags[struct {
+			Keys lethe.Keys  `lethe:"rows"`
+			ID   string      `lethe:"subject=user"`
+			Fine secretText  `lethe:"fine"`
+			Bad  pointedText `lethe:"bad"`
+		}](".Bad.Secret:", "a pointer to lethe.Secret[string] cannot be sealed in place"),
+		"a type defined as a Secret": refusesTags[struct {
+			Keys lethe.Keys  `lethe:"rows"`
+			ID   string      `lethe:"subject=user"`
+			Fine secretText  `lethe:"fine"`
+			Bad  definedText `lethe:"bad"`
+		}](".Bad:", "lethe_test.definedText is defined as a lethe.Secret", "use lethe.Secret itself"),
+		"a type defined as a Secret, untagged": refusesTags[struct {
+			Keys lethe.Keys `lethe:"rows"`
+			ID   string     `lethe:"subject=user"`
+			Fine secretText `lethe:"fine"`
+			Bad  definedText
+		}](".Bad:", "lethe_test.definedText is defined as a lethe.Secret"),
+		"a list of a type defined as a Secret": refusesTags[struct {
+			Keys lethe.Keys `lethe:"rows"`
+			ID   string     `lethe:"subject=user"`
+			Fine secretText `lethe:"fine"`
+			Bad  []definedText
+		}](".Bad:", "lethe_test.definedText inside a slice is out of reach"),
+		"a Secret of a Secret": refusesTags[struct {
+			Keys lethe.Keys               `lethe:"rows"`
+			ID   string                   `lethe:"subject=user"`
+			Fine secretText               `lethe:"fine"`
+			Bad  lethe.Secret[secretText] `lethe:"bad"`
+		}](".Bad:", "lethe.Secret[string] inside a Secret would be sealed twice"),
+		"a Secret that holds a Secret": refusesTags[struct {
+			Keys lethe.Keys                 `lethe:"rows"`
+			ID   string                     `lethe:"subject=user"`
+			Fine secretText                 `lethe:"fine"`
+			Bad  lethe.Secret[[]homeTagged] `lethe:"bad,json"`
+		}](".Bad:", "lethe.Secret[string] inside a Secret would be sealed twice"),
 		"name of an index taken": refusesTags[struct {
 			Keys lethe.Keys       `lethe:"rows"`
 			ID   string           `lethe:"subject=user"`

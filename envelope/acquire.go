@@ -277,6 +277,9 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		if set == nil || set.damage() != nil {
 			continue
 		}
+		if _, known := k.purposeID(ref.purpose); !known {
+			continue // forgotten as a whole; a Readmit takes known purposes out of the cache
+		}
 		outdated := func() bool { // a forget or a readmission came between the read and now
 			if set.forgotten {
 				return k.lifted.Load() != lifted

@@ -286,8 +286,8 @@ func (c *keyCache) drop(gone func(*keySet) bool) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		for j := len(s.ring) - 1; j >= 0; j-- { // remove moves the last into the gap
-			if set := s.ring[j]; gone(set) {
+		for _, set := range slices.Backward(s.ring) { // remove moves the last, seen by then, into the gap
+			if gone(set) {
 				s.remove(set)
 			}
 		}

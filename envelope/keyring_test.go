@@ -644,7 +644,7 @@ func TestRowKeptFromAForgetStaysDead(t *testing.T) {
 		}
 		ada := seal(t, w.ring(t), record("ada", "a"))
 		s.state = "keep"
-		open().OpenRecords(t.Context(), []envelope.Record{sealedOnly(ada)})
+		require.NoError(t, openErr(t, open(), ada))
 		s.state = "hide"
 		k := open()
 		r, err := forget(k)

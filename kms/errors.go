@@ -3,6 +3,8 @@ package kms
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 )
 
 // Sentinel errors, to be tested with errors.Is.
@@ -61,16 +63,33 @@ func Denied(op, key string, cause error) error {
 	return &Error{Op: op, Key: key, Kind: ErrDenied, Err: cause}
 }
 
+// HTTP statuses, without all of net/http.
+const (
+	requestTimeout  = 408
+	tooManyRequests = 429
+)
+
 // Retryable reports whether the failed operation may succeed when repeated
 // unchanged. Errors of a Key that does not use this package's kinds (a Tink
-// client as it stands) count as retryable only when they say they are timeouts;
-// context cancellation is never retryable.
+// client as it stands) count as retryable when they are of the network, a
+// connection that ended, a timeout, or an HTTP status that asks to come again
+// (408, 429, 5xx), as the AWS and Azure SDKs report it; all others are final.
+// Context cancellation is never retryable.
 func Retryable(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, ErrRejected) || errors.Is(err, ErrDenied) {
 		return false
 	}
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 		return true
+	}
+	var network net.Error
+	if errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	var status interface{ HTTPStatusCode() int }
+	if errors.As(err, &status) {
+		code := status.HTTPStatusCode()
+		return code >= 500 || code == requestTimeout || code == tooManyRequests
 	}
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()

@@ -118,7 +118,7 @@ func columns(titles []string) (map[string]int, error) {
 	for i, title := range titles {
 		title = strings.ToLower(strings.TrimSpace(title))
 		if _, twice := column[title]; twice || !slices.Contains(header, title) {
-			return nil, fmt.Errorf("line 1: column %d is unknown or there twice; the columns are %s", i+1, strings.Join(header, ","))
+			return nil, fmt.Errorf("line 1: column %d is unknown or there twice; the file must be UTF-8, with commas between the columns %s", i+1, strings.Join(header, ","))
 		}
 		column[title] = i
 	}

@@ -118,7 +118,7 @@ func TestRunTwice(t *testing.T) {
 	people[3].note += " changed"
 	out = mustRun(t, "-dir", dir, "-in", writeCSV(t, people))
 	require.Contains(t, out, "50 of 250 people sealed")
-	require.Contains(t, out, "249 rows: 243 open, as in the file, 5 forgotten, 1 open, not in the file as they are")
+	require.Contains(t, out, "249 rows: 243 open, as in the file, 5 forgotten, 1 open, unlike the file")
 }
 
 func TestIntruderFindsNoPlaintext(t *testing.T) {

@@ -213,7 +213,7 @@ func (d *demo) mask(ctx context.Context) error {
 		return err
 	}
 	d.title("Support desk", "sees masks", time.Since(start))
-	widths := []int{12, 19, 11, 9, 11, 10}
+	widths := []int{11, 17, 11, 11, 11, 11} // of "[forgotten]" and more
 	d.row(widths, "id", "email", "phone", "card", "iban", "born", "name")
 	for i := range rows {
 		c := &rows[i]
@@ -292,7 +292,11 @@ func (d *demo) forget(ctx context.Context) error {
 		}
 		lines = append(lines, line)
 	}
-	d.title("Forget", fmt.Sprintf("%d people: their keys are destroyed", len(lines)), time.Since(start))
+	what := fmt.Sprintf("%d people: their keys are destroyed", len(lines))
+	if len(lines) == 0 {
+		what = "nobody: the only customer stays"
+	}
+	d.title("Forget", what, time.Since(start))
 	for _, line := range lines {
 		d.row([]int{12, 20, 16, 12}, line...)
 	}
@@ -372,7 +376,7 @@ func (d *demo) openAll(ctx context.Context) error {
 	}
 	text := fmt.Sprintf("%s rows: %s open, as in the file, %s forgotten", count(total), count(equal), count(gone))
 	if other > 0 {
-		text += fmt.Sprintf(", %s open, not in the file as they are", count(other))
+		text += fmt.Sprintf(", %s open, unlike the file", count(other))
 	}
 	d.title("Open everything", text, time.Since(start))
 	if damaged > 0 {

@@ -1,0 +1,5 @@
+//go:build race
+
+package lethe_test
+
+const raceEnabled = true
