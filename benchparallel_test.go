@@ -51,7 +51,7 @@ func together(ops []operation, n int) time.Duration {
 				op.make(slot, benchOrder[(n+i*benchBlock+slot)%benchSubjects])
 			}
 			ready.Add(1)
-			for int(ready.Load()) < len(ops) { //nolint:revive // a short spin: a sleeper would start late
+			for int(ready.Load()) < len(ops) { // a short spin: a sleeper would start late
 			}
 			starts[i] = time.Now()
 			for slot := range benchBlock {

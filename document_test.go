@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -167,9 +166,9 @@ func TestUnmarshalReadsAsEncodingJSON(t *testing.T) {
 	data, err := lethe.Marshal(t.Context(), s, &p)
 	require.NoError(t, err)
 	text := string(data)
-	sealed := text[strings.Index(text, `{"$lethe":"`):]
-	sealed = sealed[:strings.IndexByte(sealed, '}')+1]
-	inside := sealed[len(`{"$lethe":"`) : len(sealed)-2]
+	_, sealed, _ := strings.Cut(text, `{"$lethe":"`)
+	inside, _, _ := strings.Cut(sealed, `"`)
+	sealed = `{"$lethe":"` + inside + `"}`
 	for _, change := range []struct{ from, to string }{
 		{"", ""},
 		{`,`, ` , `},
@@ -218,5 +217,5 @@ func TestMarshalReportsWhatEncodingJSONDoes(t *testing.T) {
 	p.Any = make(chan int)
 	_, err := lethe.Marshal(context.Background(), s, &p)
 	var unsupported *json.UnsupportedTypeError
-	require.True(t, errors.As(err, &unsupported), "%v", err)
+	require.ErrorAs(t, err, &unsupported)
 }

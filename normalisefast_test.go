@@ -38,7 +38,7 @@ func TestFastNormalisersOfEveryRune(t *testing.T) {
 // Neighbours in any order, of the code points where the fast paths decide.
 func TestFastNormalisersOfRandomText(t *testing.T) {
 	t.Parallel()
-	rnd := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test
+	rnd := rand.New(rand.NewPCG(1, 2))
 	alphabets := []func() rune{
 		func() rune { return rnd.Int32N(0x80) },
 		func() rune { return rnd.Int32N(0x300) },

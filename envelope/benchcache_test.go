@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 // once there are many: as long as the bare map[string]*T of the same size shows.
 func BenchmarkCacheHit(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			c := newKeyCache(2 * n)
 			refs := make([]keyRef, n)
 			for i := range refs {
@@ -25,8 +26,8 @@ func BenchmarkCacheHit(b *testing.B) {
 				set := &keySet{expires: 1 << 62, newest: subjectKey{kid: KeyID{1}, suite: SuiteAES256GCM, aead: aead}}
 				c.put(refs[i], set, func() bool { return false })
 			}
-			order := rand.New(rand.NewPCG(1, 2)).Perm(n) //nolint:gosec // an order, not a secret
-			asked := make([]keyRef, n)                   // in that order: the question itself is at hand
+			order := rand.New(rand.NewPCG(1, 2)).Perm(n)
+			asked := make([]keyRef, n) // in that order: the question itself is at hand
 			for i, at := range order {
 				asked[i] = keyRef{kind: refs[at].kind, id: strings.Clone(refs[at].id)}
 			}
