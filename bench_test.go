@@ -129,6 +129,10 @@ const benchBlock = 50
 
 func sealOne(b testing.TB) operation {
 	s, sealed := benchSealer(b)
+	return sealWith(b, s, sealed)
+}
+
+func sealWith(b testing.TB, s *lethe.Sealer[benchRow], sealed []benchRow) operation {
 	var rows [benchBlock]benchRow
 	ctx, plain := b.Context(), newBenchRow(0)
 	return operation{func(slot, i int) {
@@ -143,6 +147,10 @@ func sealOne(b testing.TB) operation {
 
 func openOne(b testing.TB) operation {
 	s, sealed := benchSealer(b)
+	return openWith(b, s, sealed)
+}
+
+func openWith(b testing.TB, s *lethe.Sealer[benchRow], sealed []benchRow) operation {
 	var rows [benchBlock]benchRow
 	ctx := b.Context()
 	return operation{func(slot, i int) {
@@ -326,9 +334,17 @@ func BenchmarkOpen5(b *testing.B)      { single(b, openOne(b)) }
 func BenchmarkFloorSeal5(b *testing.B) { single(b, floor{}.sealOne(b)) }
 func BenchmarkFloorOpen5(b *testing.B) { single(b, floor{}.openOne(b)) }
 
-// against takes turns between two operations in short blocks, so that noise of
-// the machine hits both, and reports the median time of each and their ratio.
+// against reports the median times of two operations that take turns, and their ratio.
 func against(b *testing.B, ours, other operation) {
+	median := inTurns(b, ours, other)
+	b.ReportMetric(median[0], "ns/lethe")
+	b.ReportMetric(median[1], "ns/other")
+	b.ReportMetric(median[0]/median[1], "ratio")
+}
+
+// inTurns takes turns between two operations in short blocks, so that noise of
+// the machine hits both, and returns the median time of each in nanoseconds.
+func inTurns(b *testing.B, ours, other operation) [2]float64 {
 	var took [2][]time.Duration
 	n := 0
 	for b.Loop() {
@@ -344,15 +360,13 @@ func against(b *testing.B, ours, other operation) {
 		}
 		n = (n + benchBlock) % benchSubjects
 	}
-	var median [2]float64
-	for side := range took {
-		slices.Sort(took[side])
-		median[side] = float64(took[side][len(took[side])/2])
-	}
 	b.ReportMetric(0, "ns/op") // of a pair of blocks: says nothing
-	b.ReportMetric(median[0], "ns/lethe")
-	b.ReportMetric(median[1], "ns/other")
-	b.ReportMetric(median[0]/median[1], "ratio")
+	return [2]float64{medianOf(took[0]), medianOf(took[1])}
+}
+
+func medianOf(all []time.Duration) float64 {
+	slices.Sort(all)
+	return float64(all[len(all)/2])
 }
 
 func BenchmarkSeal5AgainstFloor(b *testing.B) { against(b, sealOne(b), floor{}.sealOne(b)) }

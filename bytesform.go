@@ -39,9 +39,7 @@ func isCell(b []byte) bool   { return len(b) >= 1+12+16 && b[0]>>4 == 1 }
 func isHeader(b []byte) bool { return len(b) >= 110 && b[0] == 1 }
 func isIndex(b []byte) bool  { return len(b) >= 3 && len(b) <= 34 && b[0] < ' ' }
 
-func errPlaintext() error {
-	return fmt.Errorf("%w: the stored value is not a sealed one, or of a newer format; take plaintext input in an Input field and seal it", ErrNotSealed)
-}
+var errPlaintext = fmt.Errorf("%w: the stored value is not a sealed one, or of a newer format; take plaintext input in an Input field and seal it", ErrNotSealed)
 
 func sqlValue(b []byte, null bool, err error) (driver.Value, error) {
 	if err != nil || null {
@@ -64,10 +62,15 @@ func jsonForm(b []byte, null bool, err error) ([]byte, error) {
 	if null {
 		return []byte("null"), nil
 	}
-	out := make([]byte, 0, len(sealedMember)+7+base64url.EncodedLen(len(b)))
-	out = append(out, `{"`+sealedMember+`":"`...)
-	out = base64url.AppendEncode(out, b)
-	return append(out, `"}`...), nil
+	return appendSealed(make([]byte, 0, sealedLen(b)), b), nil
+}
+
+func sealedLen(b []byte) int { return len(sealedMember) + 7 + base64url.EncodedLen(len(b)) }
+
+func appendSealed(dst, b []byte) []byte {
+	dst = append(dst, `{"`+sealedMember+`":"`...)
+	dst = base64url.AppendEncode(dst, b)
+	return append(dst, `"}`...)
 }
 
 func scanSealed(src any, ok check) (b []byte, null bool, err error) {
@@ -93,7 +96,7 @@ func parseBinary(b []byte, ok check) ([]byte, bool, error) {
 		return nil, true, nil
 	}
 	if !ok(b) {
-		return nil, false, errPlaintext()
+		return nil, false, errPlaintext
 	}
 	return b, false, nil
 }
@@ -112,17 +115,62 @@ func parseText(text []byte, ok check) ([]byte, bool, error) {
 
 func parseBase64(text []byte, ok check) ([]byte, bool, error) {
 	b, err := base64url.AppendDecode(nil, text) // skips line breaks, strict or not
-	if err != nil || !ok(b) || bytes.ContainsAny(text, "\r\n") {
-		return nil, false, errPlaintext()
+	if err != nil || !ok(b) || bytes.IndexByte(text, '\r') >= 0 || bytes.IndexByte(text, '\n') >= 0 {
+		return nil, false, errPlaintext
 	}
 	return b, false, nil
 }
 
 func parseJSON(data []byte, ok check) ([]byte, bool, error) {
-	if string(bytes.Trim(data, " \t\r\n")) == "null" {
+	data = bytes.Trim(data, " \t\r\n")
+	switch {
+	case string(data) == "null":
 		return nil, true, nil
+	case len(data) == 0 || data[0] != '{':
+		return nil, false, errPlaintext
+	case bytes.IndexByte(data, '\\') >= 0:
+		return parseEscaped(data, ok)
 	}
-	// By tokens: Unmarshal would take a member that is named twice.
+	text, rest, is := cutSealed(data)
+	if !is || len(rest) > 0 {
+		return nil, false, errPlaintext
+	}
+	return parseBase64(text, ok)
+}
+
+// cutSealed takes {"$lethe":"text"} off the front of JSON, where nothing in it
+// is escaped. The text is not checked.
+func cutSealed(data []byte) (text, rest []byte, is bool) {
+	rest = data
+	for _, want := range [...]string{"{", `"` + sealedMember + `"`, ":", `"`} {
+		if rest, is = bytes.CutPrefix(rest, []byte(want)); !is {
+			return nil, data, false
+		}
+		if want != `"` {
+			rest = skipSpace(rest)
+		}
+	}
+	end := bytes.IndexByte(rest, '"')
+	if end < 0 {
+		return nil, data, false
+	}
+	text, rest = rest[:end], skipSpace(rest[end+1:])
+	if len(rest) == 0 || rest[0] != '}' {
+		return nil, data, false
+	}
+	return text, rest[1:], true
+}
+
+func skipSpace(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\n' || b[0] == '\t' || b[0] == '\r') {
+		b = b[1:]
+	}
+	return b
+}
+
+// parseEscaped is parseJSON where a string is written with escapes: by tokens,
+// since Unmarshal would take a member that is named twice.
+func parseEscaped(data []byte, ok check) ([]byte, bool, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	var text string
 	for i, want := range []json.Token{json.Delim('{'), sealedMember, nil, json.Delim('}')} {
@@ -130,11 +178,11 @@ func parseJSON(data []byte, ok check) ([]byte, bool, error) {
 		if s, is := got.(string); i == 2 && is && s != "" {
 			text = s
 		} else if err != nil || i == 2 || got != want {
-			return nil, false, errPlaintext()
+			return nil, false, errPlaintext
 		}
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, false, errPlaintext()
+		return nil, false, errPlaintext
 	}
 	return parseBase64([]byte(text), ok)
 }

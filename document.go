@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 
 	"github.com/lethe-go/lethe/envelope"
 )
@@ -129,7 +128,7 @@ func Unmarshal[T any](ctx context.Context, s *Sealer[T], data []byte, v *T, opts
 // decodeErr keeps our sentinels and drops encoding/json's message, which may quote the input.
 func decodeErr(err error) error {
 	if errors.Is(err, ErrNotSealed) {
-		return errPlaintext()
+		return errPlaintext
 	}
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Errorf("lethe: not JSON, at byte %d", syntax.Offset)
@@ -195,39 +194,57 @@ func (p *plan) unshare(row reflect.Value) {
 	}
 }
 
+// member is what a document has of a sealed field: sealed bytes, JSON null or nothing.
+type member struct {
+	sealed []byte
+	null   bool
+}
+
+// fewMembers is room on the stack, which most documents fit in.
+type fewMembers [16]member
+
+func (f *fewMembers) of(n int) []member {
+	if n > len(f) {
+		return make([]member, n)
+	}
+	return f[:n]
+}
+
 func (s *core) marshalDocument(ctx context.Context, row reflect.Value) ([]byte, error) {
 	p := s.plan
 	var o owners
 	if err := p.readOwners(row.Addr().UnsafePointer(), &o); err != nil {
 		return nil, err
 	}
-	rec := envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil}
-	raws := make([]json.RawMessage, len(p.fields))
-	var at []int
+	var room few
+	var roomMembers fewMembers
+	members := roomMembers.of(len(p.fields))
+	rec := envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil, Scopes: room.scopes[:0], Cells: room.cells[:0]}
+	refs := room.refs[:0]
 	var used uint32
 	for i := range p.fields {
 		f := &p.fields[i]
 		v, ok := f.path.find(row)
-		if !ok || p.shadow.omits[i](v) {
+		if omits := p.shadow.omits[i]; !ok || omits != nil && omits(v) {
 			continue
 		}
 		if v.Kind() == reflect.Pointer {
 			if v.IsNil() {
-				raws[i] = json.RawMessage("null")
+				members[i].null = true
 				continue
 			}
 			v = v.Elem()
 		}
-		codec, plain, err := encodeReflect(v)
+		plain, err := f.plain(v)
 		if err != nil {
 			return nil, fmt.Errorf("field %q: %w", f.name, err)
 		}
-		if _, null, err := parseJSON(plain, isCell); (codec == codecBytes || codec == codecJSON) && err == nil && !null {
+		if _, null, err := parseJSON(plain, isCell); (f.codec == codecBytes || f.codec == codecJSON) && err == nil && !null {
 			return nil, fmt.Errorf("field %q: %w: the value is a sealed one; Unmarshal it first", f.name, ErrSealed)
 		}
-		rec.Cells = append(rec.Cells, envelope.Cell{Scope: f.scope, Field: f.name, Codec: codec, Plain: plain})
+		rec.Cells = append(rec.Cells, envelope.Cell{Scope: f.scope, Field: f.name, Codec: f.codec, Plain: plain})
 		used |= 1 << f.scope
-		at = append(at, i)
+		refs = append(refs, ref{field: i})
 	}
 	var to [envelope.MaxScopes]int
 	for i := range p.scopes {
@@ -247,17 +264,27 @@ func (s *core) marshalDocument(ctx context.Context, row reflect.Value) ([]byte, 
 	for i := range rec.Cells {
 		rec.Cells[i].Scope = to[rec.Cells[i].Scope]
 	}
-	recs := []envelope.Record{rec}
-	if err := s.ring.SealRecords(ctx, recs); err != nil {
+	recs := [1]envelope.Record{rec}
+	var headers [1][]byte
+	if err := s.ring.SealRecordsTo(ctx, recs[:], headers[:]); err != nil {
 		return nil, err
 	}
-	for i := range recs[0].Cells {
-		raws[at[i]], _ = jsonForm(recs[0].Cells[i].Sealed, false, nil)
+	size := len(keysMember) + sealedLen(headers[0]) + 64
+	for i := range rec.Cells {
+		members[refs[i].field].sealed = rec.Cells[i].Sealed
+		size += len(rec.Cells[i].Field) + sealedLen(rec.Cells[i].Sealed) + 16
 	}
-	out := reflect.New(p.shadow.typ).Elem()
-	p.shadow.fill(out, row, raws)
-	out.Field(out.NumField() - 1).Set(reflect.ValueOf(Keys{b: recs[0].Header}))
-	return json.Marshal(out.Addr().Interface())
+	return p.shadow.write(make([]byte, 0, size), row, members, headers[0])
+}
+
+// plain encodes the value of a document's field, which nobody may write to
+// while the result is in use.
+func (f *fieldPlan) plain(v reflect.Value) ([]byte, error) {
+	if f.codec == codecBytes && v.Kind() == reflect.String {
+		return hideString(v.String()).bytes(), nil
+	}
+	_, plain, err := encodeReflect(v)
+	return plain, err
 }
 
 func (s *core) unmarshalDocument(ctx context.Context, data []byte, row reflect.Value, opts []OpenOption) error {
@@ -266,73 +293,105 @@ func (s *core) unmarshalDocument(ctx context.Context, data []byte, row reflect.V
 	if err != nil {
 		return err
 	}
-	in := reflect.New(p.shadow.typ).Elem()
-	if err := json.Unmarshal(data, in.Addr().Interface()); err != nil {
-		return decodeErr(err)
+	var roomMembers fewMembers
+	members := roomMembers.of(len(p.fields))
+	header, ok := p.shadow.read(data, row, members)
+	if !ok { // in another form than Marshal writes, or wrong
+		row.SetZero()
+		if header, err = p.decode(data, row, members); err != nil {
+			return err
+		}
 	}
-	raws := make([]json.RawMessage, len(p.fields))
-	p.shadow.drain(in, row, raws)
-	keys, _ := reflect.TypeAssert[Keys](in.Field(in.NumField() - 1))
 	var o owners
 	if err := p.readOwners(row.Addr().UnsafePointer(), &o); err != nil {
 		return err
 	}
-	rec := envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil, Header: keys.b}
-	var at []int
+	var room few
+	rec := envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil, Header: header, Scopes: room.scopes[:0], Cells: room.cells[:0]}
+	refs := room.refs[:0]
 	var failed *RowErrors
-	for i, raw := range raws {
-		if raw == nil {
-			continue
-		}
+	var have uint32
+	var to [envelope.MaxScopes]int
+	for i := range members {
 		f := &p.fields[i]
-		sealed, null, err := parseJSON(raw, isCell)
 		switch {
-		case err != nil:
-			return fmt.Errorf("field %q: %w", f.name, err)
-		case null, decided[i] == skip:
+		case members[i].sealed == nil, decided[i] == skip:
 			continue
 		case decided[i] != Allow:
 			failed = failed.add(0, f.name, ErrDenied)
 			continue
 		}
-		subject := p.subject(s.tenant, f.scope, &o)
-		if subject.ID == "" {
-			return p.emptySubject(f.scope)
-		}
-		scope := slices.IndexFunc(rec.Scopes, func(sc envelope.Scope) bool {
-			return sc.Group == p.scopes[f.scope].group && sc.Purpose == p.scopes[f.scope].purpose
-		})
-		if scope < 0 {
-			scope = len(rec.Scopes)
+		if have>>f.scope&1 == 0 {
+			subject := p.subject(s.tenant, f.scope, &o)
+			if subject.ID == "" {
+				return p.emptySubject(f.scope)
+			}
+			have |= 1 << f.scope
+			to[f.scope] = len(rec.Scopes)
 			rec.Scopes = append(rec.Scopes, envelope.Scope{Group: p.scopes[f.scope].group, Purpose: p.scopes[f.scope].purpose, Subject: subject})
 		}
-		rec.Cells = append(rec.Cells, envelope.Cell{Scope: scope, Field: f.name, Sealed: sealed})
-		at = append(at, i)
+		rec.Cells = append(rec.Cells, envelope.Cell{Scope: to[f.scope], Field: f.name, Sealed: members[i].sealed})
+		refs = append(refs, ref{field: i})
 	}
 	if len(rec.Cells) == 0 {
 		return failed.orNil()
 	}
-	if keys.IsZero() {
+	if len(header) == 0 {
 		return fmt.Errorf("%w: the document has no member %q", ErrNotSealed, keysMember)
 	}
-	recs := []envelope.Record{rec}
-	if err := s.ring.OpenRecords(ctx, recs); err != nil {
+	recs := [1]envelope.Record{rec}
+	if err := s.ring.OpenRecords(ctx, recs[:]); err != nil {
 		return err
 	}
-	for i := range recs[0].Cells {
-		c, f := &recs[0].Cells[i], &p.fields[at[i]]
+	for i := range rec.Cells {
+		c, f := &rec.Cells[i], &p.fields[refs[i].field]
 		err := c.Err
 		if v, ok := f.path.find(row); err == nil && ok {
-			fresh := reflect.New(f.typ)
-			if err = decodeReflect(fresh.Elem(), c.Codec, c.Plain); err == nil && v.Kind() == reflect.Pointer {
-				v.Set(fresh)
-			} else if err == nil {
-				v.Set(fresh.Elem())
-			}
+			err = f.set(v, c)
 		}
 		if err != nil {
 			failed = failed.add(0, f.name, err)
 		}
 	}
 	return failed.orNil()
+}
+
+// set decodes an opened cell into a document's field, or leaves it as it is.
+func (f *fieldPlan) set(v reflect.Value, c *envelope.Cell) error {
+	if c.Codec == codecBytes && f.codec == codecBytes && v.Kind() == reflect.String {
+		v.SetString(string(c.Plain))
+		return nil
+	}
+	fresh := reflect.New(f.typ)
+	if err := decodeReflect(fresh.Elem(), c.Codec, c.Plain); err != nil {
+		return err
+	}
+	if v.Kind() == reflect.Pointer {
+		v.Set(fresh)
+	} else {
+		v.Set(fresh.Elem())
+	}
+	return nil
+}
+
+// decode reads a document with encoding/json, and returns its header.
+func (p *plan) decode(data []byte, row reflect.Value, members []member) ([]byte, error) {
+	in := reflect.New(p.shadow.typ).Elem()
+	if err := json.Unmarshal(data, in.Addr().Interface()); err != nil {
+		return nil, decodeErr(err)
+	}
+	raws := make([]json.RawMessage, len(p.fields))
+	p.shadow.drain(in, row, raws)
+	clear(members)
+	for i, raw := range raws {
+		if raw == nil {
+			continue
+		}
+		var err error
+		if members[i].sealed, members[i].null, err = parseJSON(raw, isCell); err != nil {
+			return nil, fmt.Errorf("field %q: %w", p.fields[i].name, err)
+		}
+	}
+	keys, _ := reflect.TypeAssert[Keys](in.Field(in.NumField() - 1))
+	return keys.b, nil
 }

@@ -910,6 +910,7 @@ func FuzzUnmarshalDocument(f *testing.F) {
 // requireNothingForged decodes a document and compares what opened with newOrder.
 func requireNothingForged(t *testing.T, s *lethe.Sealer[order], in []byte) {
 	t.Helper()
+	requireSameReadings(t, s, in)
 	var back order
 	if err := lethe.Unmarshal(t.Context(), s, in, &back); err != nil {
 		for _, plain := range orderPlaintexts {

@@ -20,6 +20,21 @@ var normalisers = map[string]normaliser{
 	"digits/1": keepDigits,
 }
 
+// normalRoom holds the normal form of most values on the stack.
+const normalRoom = 128
+
+// normalised returns the normal form of a plaintext, mostly in buf if it fits.
+// exact/1 returns plain itself.
+func (x *indexPlan) normalised(buf, plain []byte) []byte {
+	if x.normName == "exact/1" {
+		return plain
+	}
+	if out, ok := normaliseFast(buf[:0], x.normName, plain); ok {
+		return out
+	}
+	return []byte(x.norm(string(plain)))
+}
+
 // normEmail: NFC, white space trimmed, lower case.
 func normEmail(s string) string {
 	return norm.NFC.String(lower(strings.TrimSpace(norm.NFC.String(s))))
@@ -40,14 +55,17 @@ func normPhone(s string) string {
 
 // normName: NFKD without the combining diacritical marks U+0300 to U+036F, lower
 // case, NFKC, runs of white space made one space, trimmed.
-func normName(s string) string {
+func normName(s string) string { return strings.Join(strings.Fields(foldName(s)), " ") }
+
+// foldName is normName but for white space.
+func foldName(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r >= 0x300 && r <= 0x36f {
 			return -1
 		}
 		return r
 	}, norm.NFKD.String(s))
-	return strings.Join(strings.Fields(norm.NFKC.String(lower(s))), " ")
+	return norm.NFKC.String(lower(s))
 }
 
 func lower(s string) string { return strings.Map(unicode.ToLower, s) }

@@ -50,7 +50,7 @@ func (s *Sealer[T]) Query(ctx context.Context, index string, value any) (*Query[
 	if err != nil {
 		return nil, fmt.Errorf("lethe: query of %q: %w", index, err)
 	}
-	plain = append([]byte{}, x.normalised(plain)...)
+	plain = append([]byte{}, x.normalised(nil, plain)...)
 	keys, err := s.ring.IndexKeys(ctx, s.tenant, s.plan.record, x.name, false)
 	if err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func (q *Query[T]) Match(row *T) (bool, error) {
 	if err := st.readable(); err != nil {
 		return false, err
 	}
-	return subtle.ConstantTimeCompare(q.index.normalised(st.value.bytes()), q.value.bytes()) == 1, nil
+	return subtle.ConstantTimeCompare(q.index.normalised(nil, st.value.bytes()), q.value.bytes()) == 1, nil
 }
 
 // String names the index, not the value.

@@ -48,7 +48,7 @@ func newScratch() *scratch {
 	return sc
 }
 
-const keptCells = 4096
+const keptCells = 8192
 
 // release clears what points to a user's data.
 func (sc *scratch) release() {

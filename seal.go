@@ -42,7 +42,8 @@ func (s *core) seal(ctx context.Context, at unsafe.Pointer, anew bool) error {
 			return s.sealErr(err)
 		}
 	}
-	indexKeys, err := s.indexKeys(ctx, p.refs)
+	var roomIndexes [4]envelope.IndexKeys
+	indexKeys, err := s.indexKeys(ctx, p.refs, roomIndexes[:0])
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func (s *core) sealAll(ctx context.Context, all rows) error {
 			return s.sealErr(err)
 		}
 	}
-	indexKeys, err := s.indexKeys(ctx, sc.refs)
+	indexKeys, err := s.indexKeys(ctx, sc.refs, nil)
 	if err != nil {
 		return err
 	}
@@ -236,14 +237,11 @@ func (f *fieldPlan) takesUnlike(st *state, fresh, anew bool) (bool, error) {
 	return false, nil
 }
 
-// indexKeys fetches the key of every index that will be computed; nil for the others.
-func (s *core) indexKeys(ctx context.Context, refs []ref) ([]envelope.IndexKeys, error) {
-	if len(s.plan.indexes) == 0 {
-		return nil, nil
-	}
-	out := make([]envelope.IndexKeys, len(s.plan.indexes))
+// indexKeys appends the key of every index that will be computed to out; nil for the others.
+func (s *core) indexKeys(ctx context.Context, refs []ref, out []envelope.IndexKeys) ([]envelope.IndexKeys, error) {
 	for i := range s.plan.indexes {
 		x := &s.plan.indexes[i]
+		out = append(out, nil)
 		if !slices.ContainsFunc(refs, func(r ref) bool { return r.field == x.of }) {
 			continue
 		}
@@ -287,17 +285,12 @@ func (s *core) installIndex(row unsafe.Pointer, x *indexPlan, cells []envelope.C
 			continue
 		}
 		if index := x.at.index(row); index != nil {
-			index.b = keys[0].Append(nil, x.normName, x.normalised(cells[j].Plain), x.bits)
+			var buf [normalRoom]byte
+			index.b = keys[0].Append(nil, x.normName, x.normalised(buf[:], cells[j].Plain), x.bits)
+			clear(buf[:])
 			index.null = false
 		}
 	}
-}
-
-func (x *indexPlan) normalised(plain []byte) []byte {
-	if x.normName == "exact/1" {
-		return plain
-	}
-	return []byte(x.norm(string(plain)))
 }
 
 // nullRest makes the fields of a new row that were never set NULL, and the

@@ -15,18 +15,27 @@ import (
 type shadow struct {
 	typ    reflect.Type
 	fields []shadowField
-	omits  []func(v reflect.Value) bool // per field of the plan: is the value to be left out
+	names  map[string]int               // of the fields' JSON names
+	omits  []func(v reflect.Value) bool // per field of the plan: is the value to be left out; nil: never
 }
 
 type shadowField struct {
 	from   path    // in the document, from the nesting struct on
 	sealed int     // in plan.fields, or -1
 	nested *shadow // a struct with sealed fields
+	name   string  // in JSON
+	member []byte  // the name as encoding/json writes it, and a colon
+
+	omits  bool         // nested: left out when nil or, by value, zero; simple: when empty
+	simple bool         // clear, written and read without encoding/json
+	quoted bool         // clear, with the option string
+	alone  reflect.Type // clear: a struct of this field only, for encoding/json
 }
 
 var (
-	rawType       = reflect.TypeFor[json.RawMessage]()
-	jsonMarshaler = reflect.TypeFor[json.Marshaler]()
+	rawType         = reflect.TypeFor[json.RawMessage]()
+	jsonMarshaler   = reflect.TypeFor[json.Marshaler]()
+	jsonUnmarshaler = reflect.TypeFor[json.Unmarshaler]()
 )
 
 // shadowOf builds the shadow of a document, reporting what cannot be encoded.
@@ -36,9 +45,6 @@ func (p *planner) shadowOf() {
 		at[fmt.Sprint(p.fields[i].path)] = i
 	}
 	omits := make([]func(reflect.Value) bool, len(p.fields))
-	for i := range omits {
-		omits[i] = func(reflect.Value) bool { return false }
-	}
 	b := shadowBuilder{planner: p, at: at, omits: omits}
 	if reflect.PointerTo(p.typ).Implements(jsonMarshaler) {
 		p.failf(p.typ.Name(), "has a MarshalJSON of its own, which Marshal would bypass")
@@ -57,7 +63,7 @@ type shadowBuilder struct {
 }
 
 func (b *shadowBuilder) build(t reflect.Type, base path, outer bool, label string) *shadow {
-	s := &shadow{}
+	s := &shadow{names: map[string]int{}}
 	var fields []reflect.StructField
 	names := map[string]bool{}
 	if outer {
@@ -106,7 +112,7 @@ func (b *shadowBuilder) collect(s *shadow, t reflect.Type, base, inner path, nam
 			continue
 		}
 		names[name] = true
-		field := shadowField{from: sub, sealed: -1}
+		field := shadowField{from: sub, sealed: -1, name: name, member: memberOf(name)}
 		typ := f.Type
 		switch {
 		case isSealed:
@@ -126,13 +132,21 @@ func (b *shadowBuilder) collect(s *shadow, t reflect.Type, base, inner path, nam
 				if f.Type.Kind() == reflect.Pointer {
 					typ = reflect.PointerTo(typ)
 				}
+				field.omits = hasOption(opts, "omitzero") || hasOption(opts, "omitempty") && f.Type.Kind() == reflect.Pointer
 			}
 		}
-		*fields = append(*fields, reflect.StructField{
+		in := reflect.StructField{
 			Name: fmt.Sprintf("F%d", len(*fields)), Type: typ,
 			Tag: reflect.StructTag(`json:"` + name + opts + `"`),
-		})
-		s.fields = append(s.fields, field)
+		}
+		if field.sealed < 0 && field.nested == nil {
+			field.quoted = hasOption(opts, "string")
+			field.omits = hasOption(opts, "omitempty")
+			field.simple = !field.quoted && !hasOption(opts, "omitzero") && isSimple(f.Type)
+			field.alone = reflect.StructOf([]reflect.StructField{in})
+		}
+		s.names[name] = len(s.fields)
+		*fields, s.fields = append(*fields, in), append(s.fields, field)
 	}
 }
 
@@ -178,10 +192,14 @@ func jsonName(f reflect.StructField) (name, opts string, tagged bool) {
 	return name, opts, true
 }
 
-// omitRule tells which values the options omitempty and omitzero leave out.
+func hasOption(opts, option string) bool { return slices.Contains(strings.Split(opts, ","), option) }
+
+// omitRule tells which values the options omitempty and omitzero leave out; nil for none.
 func omitRule(opts string) func(reflect.Value) bool {
-	parts := strings.Split(opts, ",")
-	empty, zero := slices.Contains(parts, "omitempty"), slices.Contains(parts, "omitzero")
+	empty, zero := hasOption(opts, "omitempty"), hasOption(opts, "omitzero")
+	if !empty && !zero {
+		return nil
+	}
 	return func(v reflect.Value) bool {
 		if zero {
 			if z, ok := reflect.TypeAssert[interface{ IsZero() bool }](v); ok && (v.Kind() != reflect.Pointer || !v.IsNil()) {
@@ -201,29 +219,6 @@ func omitRule(opts string) func(reflect.Value) bool {
 			return false
 		default:
 			return v.IsZero()
-		}
-	}
-}
-
-// fill copies a document into its shadow.
-func (s *shadow) fill(dst, src reflect.Value, raws []json.RawMessage) {
-	for i := range s.fields {
-		f := &s.fields[i]
-		from, ok := f.from.find(src)
-		if !ok {
-			continue
-		}
-		to := dst.Field(i)
-		switch {
-		case f.sealed >= 0:
-			to.SetBytes(raws[f.sealed])
-		case f.nested == nil:
-			to.Set(from)
-		case from.Kind() != reflect.Pointer:
-			f.nested.fill(to, from, raws)
-		case !from.IsNil():
-			to.Set(reflect.New(f.nested.typ))
-			f.nested.fill(to.Elem(), from.Elem(), raws)
 		}
 	}
 }

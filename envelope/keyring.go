@@ -91,6 +91,8 @@ type Keyring struct {
 	clock *coarseClock
 	cache *keyCache
 
+	indexIDs indexIDs
+
 	keyMu sync.RWMutex
 	keys  []kms.Key // the first wraps new roots
 

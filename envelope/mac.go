@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
+	"strings"
 	"sync"
 )
 
@@ -73,7 +74,14 @@ type IndexKeys []IndexKey
 // With mint, a first key is made if there is none; without, the result may be
 // empty: nothing was ever indexed.
 func (k *Keyring) IndexKeys(ctx context.Context, tenant, record, field string, mint bool) (IndexKeys, error) {
-	ref := keyRef{tenant: tenant, kind: indexKind, id: string(appendLP(appendLP(nil, record), field))}
+	ref := keyRef{tenant: tenant, kind: indexKind, id: k.indexIDs.of(record, field)}
+	if set := k.cache.get(&ref, k.clock.now()); k.usable(set, mint) && !k.closed.Load() { // as acquire would find it
+		return set.index(), nil
+	}
+	return k.loadIndexKeys(ctx, ref, mint)
+}
+
+func (k *Keyring) loadIndexKeys(ctx context.Context, ref keyRef, mint bool) (IndexKeys, error) {
 	var one [1]*keySet
 	if err := k.acquire(ctx, []keyRef{ref}, one[:], mint); err != nil {
 		return nil, err
@@ -85,6 +93,35 @@ func (k *Keyring) IndexKeys(ctx context.Context, tenant, record, field string, m
 		return nil, nil
 	}
 	return one[0].index(), nil
+}
+
+// indexIDs remembers the subject ids of index keys, lp record | lp field. A
+// program declares few indexes; it is bounded all the same.
+type indexIDs struct {
+	mu sync.RWMutex
+	m  map[indexName]string
+}
+
+type indexName struct{ record, field string }
+
+const keptIndexIDs = 1024
+
+func (x *indexIDs) of(record, field string) string {
+	name := indexName{record, field}
+	x.mu.RLock()
+	id, ok := x.m[name]
+	x.mu.RUnlock()
+	if ok {
+		return id
+	}
+	id = string(appendLP(appendLP(nil, record), field))
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.m == nil || len(x.m) >= keptIndexIDs {
+		x.m = map[indexName]string{}
+	}
+	x.m[indexName{strings.Clone(record), strings.Clone(field)}] = id
+	return id
 }
 
 // Append appends the index value of an already normalised plaintext: the key's

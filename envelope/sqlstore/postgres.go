@@ -33,6 +33,12 @@ func (*postgres) bind(query string) string {
 func (*postgres) inBlobs(values [][]byte) (string, any) { return "= ANY(?::bytea[])", values }
 func (*postgres) inInts(values []int64) (string, any)   { return "= ANY(?::bigint[])", values }
 
+func (*postgres) keysOf() string {
+	return `unnest(?::bytea[]) AS want(sref)
+		CROSS JOIN LATERAL (SELECT * FROM lethe_key WHERE tree = ? AND ref_ver = ? AND sref = want.sref OFFSET 0) k
+		LEFT JOIN LATERAL (SELECT * FROM lethe_page WHERE tree = k.tree AND page = k.page OFFSET 0) p ON true`
+}
+
 const raceAttempts = 10
 
 func (d *postgres) write(ctx context.Context, fn func(q querier) error) error {

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -143,12 +144,14 @@ func (s *Store) CountRootPages(ctx context.Context, tree envelope.TreeID, level 
 	return n, fail(ctx, err)
 }
 
-// keysAndPages reads keys and the leaf pages they hang on in one statement.
-func (s *Store) keysAndPages(ctx context.Context, q querier, keys *[]envelope.KeyRow, pages map[envelope.PageID]envelope.PageRow, where string, args ...any) error {
+// keysAndPages reads keys k and the leaf pages p they hang on in one statement.
+func (s *Store) keysAndPages(ctx context.Context, q querier, keys *[]envelope.KeyRow, pages map[envelope.PageID]envelope.PageRow, from string, args ...any) error {
+	var k keyScan
+	var p optionalPage
+	dest := append(k.dest(), p.dest()...)
 	return s.query(ctx, q, func(rows *sql.Rows) error {
-		var k keyScan
-		var p optionalPage
-		if err := rows.Scan(append(k.dest(), p.dest()...)...); err != nil {
+		k.Wrapped, p.wrapped = nil, nil
+		if err := rows.Scan(dest...); err != nil {
 			return err
 		}
 		key, err := k.row()
@@ -156,14 +159,17 @@ func (s *Store) keysAndPages(ctx context.Context, q querier, keys *[]envelope.Ke
 			return err
 		}
 		*keys = append(*keys, key)
-		if page, ok := p.row(); ok {
-			pages[page.Page] = page
+		if _, have := pages[p.page.V]; !have || !p.page.Valid {
+			if page, ok := p.row(); ok {
+				page.Wrapped = bytes.Clone(page.Wrapped)
+				pages[page.Page] = page
+			}
 		}
 		return nil
 	}, `SELECT k.kid, k.tree, k.page, k.page_gen, k.kind, k.suite, k.ref_ver, k.sref, k.pid, k.seq, k.wrapped, k.state,
 		k.created, k.seal_until, k.expires,
 		p.tree, p.page, p.parent, p.parent_gen, p.level, p.gen, p.suite, p.wrapped, p.fill, p.dirty_epoch
-		FROM lethe_key k LEFT JOIN lethe_page p ON p.tree = k.tree AND p.page = k.page WHERE `+where, args...)
+		FROM `+from, args...)
 }
 
 func values(pages map[envelope.PageID]envelope.PageRow) []envelope.PageRow {
@@ -185,8 +191,8 @@ func (s *Store) Keys(ctx context.Context, tree envelope.TreeID, refVer uint32, s
 	// Of one moment: a Rekey between two chunks would part keys from their pages.
 	err := s.readAt(ctx, statements(len(wanted)), func(q querier) error {
 		return chunks(wanted, chunkSize, func(part [][]byte) error {
-			in, arg := s.d.inBlobs(part)
-			return s.keysAndPages(ctx, q, &keys, pages, "k.tree = ? AND k.ref_ver = ? AND k.sref "+in, int64(tree), int64(refVer), arg)
+			_, arg := s.d.inBlobs(part)
+			return s.keysAndPages(ctx, q, &keys, pages, s.d.keysOf(), arg, int64(tree), int64(refVer))
 		})
 	})
 	if err != nil {
@@ -214,11 +220,11 @@ func (s *Store) SystemKeys(ctx context.Context, tree envelope.TreeID, kind envel
 	}
 	var keys []envelope.KeyRow
 	pages := map[envelope.PageID]envelope.PageRow{}
-	where := "k.tree = ? AND k.kind = ?"
+	from := "lethe_key k LEFT JOIN lethe_page p ON p.tree = k.tree AND p.page = k.page WHERE k.tree = ? AND k.kind = ?"
 	if kind > envelope.KindIndex {
-		where += " AND k.kind > 2" // lets the partial index serve it
+		from += " AND k.kind > 2" // lets the partial index serve it
 	}
-	if err := s.keysAndPages(ctx, s.db, &keys, pages, where, int64(tree), int64(kind)); err != nil {
+	if err := s.keysAndPages(ctx, s.db, &keys, pages, from, int64(tree), int64(kind)); err != nil {
 		return nil, nil, fail(ctx, err)
 	}
 	return keys, values(pages), nil

@@ -72,7 +72,7 @@ func keyArgs(k *envelope.KeyRow) []any {
 // keyScan holds a key row while it is scanned.
 type keyScan struct {
 	envelope.KeyRow
-	kid, sref []byte
+	kid, sref sql.RawBytes // copied before the next row
 }
 
 func (k *keyScan) dest() []any {
@@ -126,7 +126,7 @@ type optionalPage struct {
 	parentGen, gen sql.Null[uint64]
 	level          sql.Null[uint8]
 	suite          sql.Null[envelope.Suite]
-	wrapped        []byte
+	wrapped        sql.RawBytes // valid until the next row
 	fill           sql.Null[uint32]
 	dirtyEpoch     sql.Null[uint64]
 }

@@ -40,6 +40,12 @@ func (*sqlite) inInts(values []int64) (string, any) {
 	return "IN (SELECT value FROM json_each(?))", string(list)
 }
 
+func (*sqlite) keysOf() string {
+	return `json_each(?) AS want
+		CROSS JOIN lethe_key k ON k.tree = ? AND k.ref_ver = ? AND k.sref = unhex(want.value)
+		LEFT JOIN lethe_page p ON p.tree = k.tree AND p.page = k.page`
+}
+
 func (d *sqlite) write(ctx context.Context, fn func(q querier) error) error {
 	select {
 	case d.writer <- struct{}{}:

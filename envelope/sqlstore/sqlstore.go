@@ -154,6 +154,11 @@ type dialect interface {
 	// inBlobs and inInts return "IN (…)" with one parameter, and that parameter.
 	inBlobs(values [][]byte) (string, any)
 	inInts(values []int64) (string, any)
+	// keysOf returns a FROM clause of the keys k of some srefs and their pages p. Its
+	// parameters are the srefs as inBlobs gives them, tree and ref_ver. Each sref is
+	// looked up in an index by itself, whatever the planner believes of the tables: its
+	// plan may be from the time they were empty.
+	keysOf() string
 	// write runs fn in a transaction that commits before write returns, again if it lost a race.
 	write(ctx context.Context, fn func(q querier) error) error
 	// snapshot runs fn in a transaction that only reads and sees one moment.
