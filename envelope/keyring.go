@@ -360,6 +360,21 @@ func storeErr(err error) error {
 	return fmt.Errorf("lethe: key store %w: %w", ErrUnavailable, err)
 }
 
+var errTooLate = fmt.Errorf("lethe: key store %w: it did not answer in time", ErrUnavailable)
+
+// bound gives a call with the store or the KMS a deadline, n times Options.Timeout.
+func (k *Keyring) bound(ctx context.Context, n time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, n*k.opts.Timeout, errTooLate)
+}
+
+// ended says why ctx is over: an outage if the deadline was ours, the caller's error otherwise.
+func ended(ctx context.Context) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errTooLate) {
+		return cause
+	}
+	return ctx.Err()
+}
+
 func newKey() []byte {
 	b := make([]byte, keySize)
 	rand.Read(b)
