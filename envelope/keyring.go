@@ -363,8 +363,8 @@ func storeErr(err error) error {
 var errTooLate = fmt.Errorf("lethe: key store %w: it did not answer in time", ErrUnavailable)
 
 // bound gives a call with the store or the KMS a deadline, n times Options.Timeout.
-func (k *Keyring) bound(ctx context.Context, n time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, n*k.opts.Timeout, errTooLate)
+func (k *Keyring) bound(ctx context.Context, n int) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, time.Duration(n)*k.opts.Timeout, errTooLate)
 }
 
 // ended says why ctx is over: an outage if the deadline was ours, the caller's error otherwise.

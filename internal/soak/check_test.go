@@ -28,7 +28,7 @@ func (w *soak) check() usage {
 	for i := range w.slots {
 		w.settle(ctx, p, w.slots[i].Load())
 	}
-	time.Sleep(time.Duration(grace) + 100*time.Millisecond)
+	time.Sleep(grace + 100*time.Millisecond)
 	for i := range w.slots {
 		w.checkSlot(ctx, w.slots[i].Load())
 	}
@@ -49,11 +49,11 @@ func (w *soak) patiently(s *slot, what string, call func() error) {
 			return
 		}
 		if !errors.Is(err, lethe.ErrUnavailable) && !errors.Is(err, envelope.ErrWrongKey) {
-			w.violated(s, "%s, without faults: %v", what, err)
+			w.violatedf(s, "%s, without faults: %v", what, err)
 			return
 		}
 		if time.Since(begun) > 10*time.Second {
-			w.violated(s, "%s, without faults for %v: %v", what, time.Since(begun), err)
+			w.violatedf(s, "%s, without faults for %v: %v", what, time.Since(begun), err)
 			return
 		}
 	}
@@ -114,7 +114,7 @@ func (w *soak) checkSlot(ctx context.Context, s *slot) {
 		for j, r := range s.records {
 			states := w.opened(ctx, "a check", p, r, &rows[i][j], r.email, r.offer, start, end, nil)
 			if first := [2]lethe.Status{rows[0][j].Email.Status(), rows[0][j].Offer.Status()}; states != first {
-				w.violated(s, "ring %d says %v of record %d, the first %v", p.id, states, j, first)
+				w.violatedf(s, "ring %d says %v of record %d, the first %v", p.id, states, j, first)
 			}
 			for _, st := range states {
 				w.count(fmt.Sprintf("checked: %v", st))
@@ -143,6 +143,6 @@ func (w *soak) checkSeal(ctx context.Context, s *slot) {
 		may = may || s.mayRefuse(purpose, start, w.now())
 	}
 	if refused && !may || !refused && must {
-		w.violated(s, "at a check, Seal by ring %d says forgotten: %v", p.id, refused)
+		w.violatedf(s, "at a check, Seal by ring %d says forgotten: %v", p.id, refused)
 	}
 }

@@ -86,7 +86,7 @@ func (w *soak) count(what string) {
 }
 
 // violated ends the soak.
-func (w *soak) violated(s *slot, format string, args ...any) {
+func (w *soak) violatedf(s *slot, format string, args ...any) {
 	w.fail.Do(func() {
 		about := ""
 		if s != nil {
@@ -111,7 +111,7 @@ func (w *soak) start(ctx context.Context) (*process, error) {
 	p.close = closeStore
 	p.store = &faultyStore{Store: inner, rng: rand.New(rand.NewPCG(w.seed, uint64(1000+p.id)))}
 	p.store.on.Store(w.faults.Load())
-	if p.ledger, err = fileledger.Open(w.ledger); err != nil {
+	if p.ledger, err = fileledger.Open(w.ledger); err != nil { //nolint:contextcheck // it has a time-out of its own
 		return nil, errors.Join(err, p.end())
 	}
 	opts := w.options(p.ledger)
@@ -250,7 +250,7 @@ func (w *soak) measure() usage {
 	runtime.ReadMemStats(&m)
 	entries, err := w.processes[0].Load().ledger.Read(context.Background(), 0)
 	if err != nil {
-		w.violated(nil, "the ledger: %v", err)
+		w.violatedf(nil, "the ledger: %v", err)
 	}
 	return usage{m.HeapAlloc, runtime.NumGoroutine(), len(entries)}
 }
@@ -305,11 +305,11 @@ func (w *soak) test(t *testing.T) {
 		w.slots[i].Store(w.newSlot())
 	}
 	w.run(*duration)
-	names := ""
+	var names strings.Builder
 	for _, name := range sortedKeys(w.counts) {
-		names += fmt.Sprintf("\n%8d %s", w.counts[name], name)
+		fmt.Fprintf(&names, "\n%8d %s", w.counts[name], name)
 	}
-	t.Logf("%d store faults injected%s", w.injured, names)
+	t.Logf("%d store faults injected%s", w.injured, names.String())
 	goleak.VerifyNone(t, ignore)
 }
 

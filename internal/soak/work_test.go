@@ -82,7 +82,7 @@ func (w *soak) step(rng *rand.Rand) {
 		w.restart(ctx, at, p)
 	}
 	if took := time.Duration(w.now() - start); took > longest {
-		w.violated(s, "%s took %v", name, took)
+		w.violatedf(s, "%s took %v", name, took)
 	}
 }
 
@@ -155,7 +155,7 @@ func (w *soak) sealed(ctx context.Context, name string, p *process, of []*slot, 
 	if err != nil {
 		for i := range rows {
 			if !rows[i].fresh() {
-				w.violated(of[i], "%s failed (%v) and changed row %d", name, err, i)
+				w.violatedf(of[i], "%s failed (%v) and changed row %d", name, err, i)
 			}
 		}
 		if w.excused(ctx, p, name, start, err) {
@@ -167,7 +167,7 @@ func (w *soak) sealed(ctx context.Context, name string, p *process, of []*slot, 
 			return s.mayRefuse("", start, end) || s.mayRefuse(marketing, start, end)
 		})
 		if !may {
-			w.violated(of[0], "%s by ring %d from %v: %v", name, p.id, time.Duration(start), err)
+			w.violatedf(of[0], "%s by ring %d from %v: %v", name, p.id, time.Duration(start), err)
 		}
 		w.count(name + ": forgotten")
 		return
@@ -177,11 +177,11 @@ func (w *soak) sealed(ctx context.Context, name string, p *process, of []*slot, 
 		s.mu.Lock()
 		for _, purpose := range []string{"", marketing} {
 			if s.mustRefuse(purpose, p.id, start) {
-				w.violated(s, "%s by ring %d from %v: sealed for the forgotten", name, p.id, time.Duration(start))
+				w.violatedf(s, "%s by ring %d from %v: sealed for the forgotten", name, p.id, time.Duration(start))
 			}
 		}
 		if !rows[i].closed() {
-			w.violated(s, "%s left a row half sealed", name)
+			w.violatedf(s, "%s left a row half sealed", name)
 		}
 		s.records = append(s.records, &record{of: s, row: rows[i], email: values[i][0], offer: values[i][1], ring: p.id, start: start, end: end})
 		s.mu.Unlock()
@@ -234,10 +234,10 @@ func (w *soak) opened(ctx context.Context, name string, p *process, r *record, r
 	defer r.of.mu.Unlock()
 	if err != nil {
 		if !row.closed() {
-			w.violated(r.of, "%s failed (%v) and left a row of which a part is open", name, err)
+			w.violatedf(r.of, "%s failed (%v) and left a row of which a part is open", name, err)
 		}
 		if !w.excused(ctx, p, name, start, err) {
-			w.violated(r.of, "%s by ring %d from %v: %v", name, p.id, time.Duration(start), err)
+			w.violatedf(r.of, "%s by ring %d from %v: %v", name, p.id, time.Duration(start), err)
 		}
 		return states
 	}
@@ -249,17 +249,17 @@ func (w *soak) opened(ctx context.Context, name string, p *process, r *record, r
 		got, rerr := f.secret.Reveal()
 		switch {
 		case states[i] == lethe.StatusOpen && rerr == nil && got != f.want:
-			w.violated(r.of, "%s by ring %d: a field has another value than was sealed", name, p.id)
+			w.violatedf(r.of, "%s by ring %d: a field has another value than was sealed", name, p.id)
 		case states[i] == lethe.StatusOpen && rerr == nil:
 			if r.mustBeForgotten(f.purpose, p.id, start) {
-				w.violated(r.of, "%s by ring %d from %v: opened what was forgotten for %q, sealed at %v", name, p.id, time.Duration(start), f.purpose, time.Duration(r.end))
+				w.violatedf(r.of, "%s by ring %d from %v: opened what was forgotten for %q, sealed at %v", name, p.id, time.Duration(start), f.purpose, time.Duration(r.end))
 			}
 		case states[i] == lethe.StatusForgotten && errors.Is(rerr, lethe.ErrForgotten):
 			if !r.mayBeForgotten(f.purpose, end) {
-				w.violated(r.of, "%s by ring %d from %v: says forgotten for %q, sealed at %v", name, p.id, time.Duration(start), f.purpose, time.Duration(r.end))
+				w.violatedf(r.of, "%s by ring %d from %v: says forgotten for %q, sealed at %v", name, p.id, time.Duration(start), f.purpose, time.Duration(r.end))
 			}
 		default:
-			w.violated(r.of, "%s by ring %d: purpose %q has status %v: %v", name, p.id, f.purpose, states[i], rerr)
+			w.violatedf(r.of, "%s by ring %d: purpose %q has status %v: %v", name, p.id, f.purpose, states[i], rerr)
 		}
 	}
 	return states
@@ -286,14 +286,14 @@ func (w *soak) update(ctx context.Context, rng *rand.Rand, p *process, s *slot) 
 	case errors.Is(err, lethe.ErrForgotten):
 		w.count("update: forgotten")
 		if !r.mayBeForgotten("", end) && !s.mayRefuse("", start, end) && !s.mayRefuse(marketing, start, end) {
-			w.violated(s, "update by ring %d from %v, of a row sealed at %v: %v", p.id, time.Duration(start), time.Duration(r.end), err)
+			w.violatedf(s, "update by ring %d from %v, of a row sealed at %v: %v", p.id, time.Duration(start), time.Duration(r.end), err)
 		}
 	case err != nil:
-		w.violated(s, "update by ring %d from %v: %v", p.id, time.Duration(start), err)
+		w.violatedf(s, "update by ring %d from %v: %v", p.id, time.Duration(start), err)
 	case r.mustBeForgotten("", p.id, start):
-		w.violated(s, "update by ring %d from %v: sealed under keys that were forgotten", p.id, time.Duration(start))
+		w.violatedf(s, "update by ring %d from %v: sealed under keys that were forgotten", p.id, time.Duration(start))
 	case !row.closed() || !row.Keys.Equal(before.Keys):
-		w.violated(s, "update by ring %d changed more than the field", p.id)
+		w.violatedf(s, "update by ring %d changed more than the field", p.id)
 	case r.row.Keys.Equal(before.Keys): // as a guarded UPDATE does
 		r.row, r.email = row, email
 	}
@@ -310,19 +310,19 @@ func (w *soak) query(ctx context.Context, rng *rand.Rand, p *process, s *slot) {
 		return
 	}
 	if err != nil {
-		w.violated(s, "Query: %v", err)
+		w.violatedf(s, "Query: %v", err)
 		return
 	}
 	stored, err := row.EmailIdx.MarshalBinary()
 	if err != nil || !slices.ContainsFunc(q.Terms(), func(term []byte) bool { return string(term) == string(stored) }) {
-		w.violated(s, "Query does not find a row by its value: %v", err)
+		w.violatedf(s, "Query does not find a row by its value: %v", err)
 	}
 	err = p.sealer.Open(ctx, &row)
 	if w.excused(ctx, p, "Open", start, err) || row.Email.Status() != lethe.StatusOpen {
 		return
 	}
 	if match, err := q.Match(&row); err != nil || !match {
-		w.violated(s, "Match of a row that is open: %v, %v", match, err)
+		w.violatedf(s, "Match of a row that is open: %v, %v", match, err)
 	}
 }
 
@@ -345,7 +345,7 @@ func (w *soak) rotate(ctx context.Context, p *process, s *slot) {
 	missing := errors.Is(err, lethe.ErrKeyMissing) && !s.live(start, end)
 	forgotten := errors.Is(err, lethe.ErrForgotten) && (s.mayRefuse("", start, end) || s.mayRefuse(marketing, start, end))
 	if !missing && !forgotten {
-		w.violated(s, "Rotate by ring %d from %v: %v", p.id, time.Duration(start), err)
+		w.violatedf(s, "Rotate by ring %d from %v: %v", p.id, time.Duration(start), err)
 	}
 	w.count("Rotate: forgotten or nothing to rotate")
 }
@@ -370,7 +370,7 @@ func (w *soak) rewrap(ctx context.Context, p *process, s *slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		w.violated(s, "RewrapSlice by ring %d from %v: %v", p.id, time.Duration(start), err)
+		w.violatedf(s, "RewrapSlice by ring %d from %v: %v", p.id, time.Duration(start), err)
 		return
 	}
 	for _, i := range changed {
@@ -427,11 +427,11 @@ func (w *soak) change(ctx context.Context, rng *rand.Rand, p *process, s *slot, 
 		e.outcome = done // what was not forgotten is as if it were readmitted
 	case readmit && errors.Is(err, lethe.ErrForgotten): // the whole subject is
 		if !s.mayRefuse("", e.start, end) {
-			w.violated(s, "%s by ring %d: %v", name, p.id, err)
+			w.violatedf(s, "%s by ring %d: %v", name, p.id, err)
 		}
 		s.events = slices.DeleteFunc(s.events, func(x *event) bool { return x == e })
 	default:
-		w.violated(s, "%s by ring %d from %v: %v", name, p.id, time.Duration(e.start), err)
+		w.violatedf(s, "%s by ring %d from %v: %v", name, p.id, time.Duration(e.start), err)
 	}
 	for _, x := range s.events { // what was left open by calls before this one is settled now
 		if x.end == never && !x.underWay {
@@ -448,7 +448,7 @@ func (w *soak) rewrapKEK(ctx context.Context, rng *rand.Rand, p *process) {
 		w.inUse.Store(to)
 	}
 	if !w.excused(ctx, p, "RewrapKEK", start, err) && err != nil {
-		w.violated(nil, "RewrapKEK by ring %d from %v: %v", p.id, time.Duration(start), err)
+		w.violatedf(nil, "RewrapKEK by ring %d from %v: %v", p.id, time.Duration(start), err)
 	}
 }
 
@@ -458,7 +458,7 @@ func (w *soak) restart(ctx context.Context, at int, p *process) {
 	next, err := w.start(ctx)
 	if err != nil {
 		if !w.excused(ctx, p, "start", start, err) {
-			w.violated(nil, "start: %v", err)
+			w.violatedf(nil, "start: %v", err)
 		}
 		return
 	}
@@ -470,6 +470,6 @@ func (w *soak) restart(ctx context.Context, at int, p *process) {
 	w.mu.Unlock()
 	w.count("restart")
 	if err := p.end(); err != nil {
-		w.violated(nil, "closing: %v", err)
+		w.violatedf(nil, "closing: %v", err)
 	}
 }
