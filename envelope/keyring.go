@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"context"
+	"crypto/fips140"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -54,6 +55,9 @@ func (o *Options) setDefaults() error {
 	}
 	if !o.Suite.valid() {
 		errs = append(errs, fmt.Errorf("Options.Suite %d is unknown", o.Suite))
+	}
+	if o.Suite == SuiteXChaCha && fips140.Enforced() {
+		errs = append(errs, errors.New("Options.Suite is SuiteXChaCha, which GODEBUG=fips140=only refuses: use SuiteAES256GCM"))
 	}
 	if o.CacheTTL == 0 {
 		o.CacheTTL = 5 * time.Minute
