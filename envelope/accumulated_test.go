@@ -32,6 +32,7 @@ func accumulatedScenario(g *gen) any {
 }
 
 func TestAccumulatedVector(t *testing.T) {
+	needsSuite2(t)
 	t.Parallel()
 	v := readVector[accumulatedVector](t, filepath.Join(vectorDir, "accumulated.json"))
 	production, reference := accumulate(t, v.Cases)

@@ -12,6 +12,7 @@ import (
 // flight is a load in progress, which others wait for.
 type flight struct {
 	done chan struct{}
+	sets map[keyRef]*keySet // what it found, cached or not
 	err  error
 }
 
@@ -108,11 +109,18 @@ func (k *Keyring) acquireMissing(ctx context.Context, refs []keyRef, sets []*key
 			if f.err != nil && !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded) {
 				return f.err
 			}
-			if set := k.cache.get(&ref, k.clock.now()); set != nil && k.usable(set, mint) {
-				got[ref] = set
-			} else if f.err != nil || mint || attempt == 0 {
-				pending = append(pending, ref) // the leader gave up, or found nothing it could cache
+			set := k.cache.get(&ref, k.clock.now())
+			if set == nil && attempt > 0 && f.err == nil {
+				set = f.sets[ref] // read after this call began, so it holds, though the cache has no room for it
+			} else if set == nil {
+				pending = append(pending, ref) // the leader gave up, or may have read too early
+				continue
 			}
+			if mint && !k.usable(set, mint) {
+				pending = append(pending, ref)
+				continue
+			}
+			got[ref] = set
 		}
 	}
 	for i := range refs {
@@ -134,14 +142,13 @@ func (k *Keyring) lead(ctx context.Context, own *flight, refs []keyRef, mint boo
 		k.flightMu.Unlock()
 		close(own.done)
 	}()
-	loaded, err := k.load(ctx, refs, mint)
-	own.err = err
-	return loaded, err
+	own.sets, own.err = k.load(ctx, refs, mint)
+	return own.sets, own.err
 }
 
 // load reads refs from the store, minting if asked, and caches what it found.
 func (k *Keyring) load(ctx context.Context, refs []keyRef, mint bool) (map[keyRef]*keySet, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, 4*k.opts.Timeout, fmt.Errorf("lethe: key store %w: it did not answer in time", ErrUnavailable))
+	ctx, cancel := k.bound(ctx, 4)
 	defer cancel()
 	for attempt := 0; ; attempt++ {
 		out, again, err := k.loadOnce(ctx, refs, mint)

@@ -249,6 +249,7 @@ func clone[T any](t testing.TB, v *T) *T {
 
 // Two readers in two languages say the same of records damaged at random.
 func TestDifferentialRecords(t *testing.T) {
+	needsSuite2(t)
 	t.Parallel()
 	const cases = 20_000
 	all := recordVectors(t)
@@ -551,6 +552,7 @@ func (d damage) store(v *storeVector) {
 
 // The two say the same of damaged key stores and ledgers.
 func TestDifferentialStores(t *testing.T) {
+	needsSuite2(t)
 	t.Parallel()
 	const cases = 2000
 	var bases []*storeVector

@@ -5,15 +5,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/envelope/envelopetest"
 	"github.com/lethe-go/lethe/envelope/memledger"
 	"github.com/lethe-go/lethe/envelope/memstore"
+	"github.com/lethe-go/lethe/kms"
+	"github.com/lethe-go/lethe/kms/kmstest"
 )
 
 // hookedStore calls a hook around a method, once each time it is set.
@@ -469,4 +474,111 @@ func TestReadmitAPurposeMadeElsewhere(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, here.ReadmitPurpose(t.Context(), person("ada"), "marketing"))
 	require.ErrorIs(t, here.ReadmitPurpose(t.Context(), person("ada"), "no such purpose"), envelope.ErrNotForgotten)
+}
+
+// A key made by another process while a load of the same person was under way is
+// found, whatever that load read.
+func TestKeyMadeWhileALoadIsUnderWay(t *testing.T) {
+	w := newWorld(t)
+	there := w.ring(t)
+	h := w.hooked()
+	here := w.ring(t)
+	old := seal(t, there, record("ada", "a"))
+	read, release := make(chan struct{}), make(chan struct{})
+	var calls atomic.Int32
+	h.rows = func([]envelope.KeyRow) {
+		if calls.Add(1) == 1 {
+			close(read)
+			<-release
+		}
+	}
+	slow := make(chan error)
+	go func() {
+		recs := []envelope.Record{sealedOnly(old)}
+		slow <- errors.Join(here.OpenRecords(t.Context(), recs), recs[0].Scopes[0].Err)
+	}()
+	<-read
+	seal(t, here, record("ada", "b")) // caches what the store has by now
+	_, err := there.Rotate(t.Context(), person("ada"))
+	require.NoError(t, err)
+	recs := []envelope.Record{old}
+	_, err = there.RewrapRecords(t.Context(), recs)
+	require.NoError(t, err)
+	time.AfterFunc(100*time.Millisecond, func() { close(release) })
+	require.NoError(t, openErr(t, here, recs[0]))
+	require.NoError(t, <-slow)
+}
+
+// Callers who share a load get its keys, also if it took longer than they may be cached.
+func TestLoadSlowerThanTheTTL(t *testing.T) {
+	w := newWorld(t)
+	ada := seal(t, w.ring(t), record("ada", "a"))
+	h := w.hooked()
+	k := w.ring(t, func(o *envelope.Options) { o.CacheTTL = time.Second })
+	h.rows = func([]envelope.KeyRow) { time.Sleep(1200 * time.Millisecond) }
+	var all errgroup.Group
+	for range 4 {
+		all.Go(func() error {
+			recs := []envelope.Record{sealedOnly(ada)}
+			return errors.Join(k.OpenRecords(t.Context(), recs), recs[0].Scopes[0].Err)
+		})
+	}
+	require.NoError(t, all.Wait())
+}
+
+// What was sealed after a readmission elsewhere opens at once.
+func TestReadmittedElsewhere(t *testing.T) {
+	w := newWorld(t)
+	here, there := w.ring(t), w.ring(t)
+	old := seal(t, there, record("ada", "a"))
+	_, err := there.Forget(t.Context(), person("ada"))
+	require.NoError(t, err)
+	require.ErrorIs(t, openErr(t, here, old), envelope.ErrForgotten)
+	require.NoError(t, there.Readmit(t.Context(), person("ada")))
+	again := seal(t, there, record("ada", "b"))
+	require.NoError(t, openErr(t, here, again))
+	require.ErrorIs(t, openErr(t, here, old), envelope.ErrForgotten)
+}
+
+// The KMS key that wrapped the root says why it cannot be opened, not the others.
+func TestTheNamedKeyIsHeardFirst(t *testing.T) {
+	key, other := kmstest.NewFake(), kmstest.NewFake()
+	store, opts := memstore.New(), envelope.Options{Ledger: &memledger.Ledger{}}
+	require.NoError(t, envelope.Init(t.Context(), store, key, opts))
+	opts.MoreKeys = []kms.Key{other}
+	key.SetLying(true)
+	_, err := envelope.NewKeyring(t.Context(), store, key, opts)
+	require.ErrorIs(t, err, envelope.ErrWrongKey)
+	require.ErrorContains(t, err, "another root than was wrapped")
+}
+
+// A KMS that hangs is an outage for those who brought no deadline, in every call.
+func TestHangingKMS(t *testing.T) {
+	key := kmstest.NewFake()
+	store, opts := memstore.New(), envelope.Options{Ledger: &memledger.Ledger{}, CacheTTL: time.Second, Timeout: 50 * time.Millisecond}
+	require.NoError(t, envelope.Init(t.Context(), store, key, opts))
+	slow, err := kms.NewResilient(key, kms.ResilientOptions{TotalTimeout: time.Minute, AttemptTimeout: time.Minute})
+	require.NoError(t, err)
+	k, err := envelope.NewKeyring(t.Context(), store, slow, opts)
+	require.NoError(t, err)
+	defer k.Close()
+	key.Hang(false)
+	defer key.Release()
+	time.Sleep(1100 * time.Millisecond) // the root expires
+	for name, call := range map[string]func(ctx context.Context) error{
+		"seal":    func(ctx context.Context) error { return k.SealRecords(ctx, []envelope.Record{record("ada", "a")}) },
+		"forget":  func(ctx context.Context) error { _, err := k.Forget(ctx, person("ada")); return err },
+		"readmit": func(ctx context.Context) error { return k.Readmit(ctx, person("ada")) },
+		"rewrap":  func(ctx context.Context) error { return k.RewrapKEK(ctx, kmstest.NewFake()) },
+	} {
+		begun := time.Now()
+		var others sync.WaitGroup
+		for range 3 { // forgets and readmissions wait for each other, and then for the root
+			others.Go(func() { _ = k.Readmit(context.WithoutCancel(t.Context()), person("bob")) })
+		}
+		time.Sleep(10 * time.Millisecond)
+		require.ErrorIs(t, call(t.Context()), envelope.ErrUnavailable, name)
+		require.Less(t, time.Since(begun), 5*time.Second, name)
+		others.Wait()
+	}
 }

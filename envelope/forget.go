@@ -50,7 +50,7 @@ func (k *Keyring) forget(ctx context.Context, s Subject, pid PID) (Receipt, erro
 	if k.closed.Load() {
 		return Receipt{}, ErrClosed
 	}
-	ctx, cancel := context.WithTimeout(ctx, 4*k.opts.Timeout)
+	ctx, cancel := k.bound(ctx, 4)
 	defer cancel()
 	k.forgetMu.Lock()
 	defer k.forgetMu.Unlock()
@@ -89,7 +89,7 @@ func (k *Keyring) forget(ctx context.Context, s Subject, pid PID) (Receipt, erro
 	}
 	k.uncache(s, pid)
 	// Committed: the caller's cancellation no longer counts.
-	done, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*k.opts.Timeout)
+	done, stop := k.bound(context.WithoutCancel(ctx), 2)
 	defer stop()
 	err = k.catchUp(done)
 	k.uncache(s, pid)
@@ -133,7 +133,7 @@ func (k *Keyring) readmit(ctx context.Context, s Subject, pid PID) error {
 	if k.closed.Load() {
 		return ErrClosed
 	}
-	ctx, cancel := context.WithTimeout(ctx, 4*k.opts.Timeout)
+	ctx, cancel := k.bound(ctx, 4)
 	defer cancel()
 	k.forgetMu.Lock()
 	defer k.forgetMu.Unlock()
@@ -166,7 +166,7 @@ func (k *Keyring) readmit(ctx context.Context, s Subject, pid PID) error {
 	if err := k.appendLedger(ctx, e); err != nil {
 		return err
 	}
-	done, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*k.opts.Timeout)
+	done, stop := k.bound(context.WithoutCancel(ctx), 2)
 	defer stop()
 	err = k.catchUp(done)
 	k.lifted.Add(1)
@@ -192,7 +192,7 @@ func (k *Keyring) Rotate(ctx context.Context, s Subject) (versions int, err erro
 	if err := s.Validate(); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 4*k.opts.Timeout)
+	ctx, cancel := k.bound(ctx, 4)
 	defer cancel()
 	if err := k.catchUp(ctx); err != nil {
 		return 0, err

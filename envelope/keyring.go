@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"context"
+	"crypto/fips140"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -54,6 +55,9 @@ func (o *Options) setDefaults() error {
 	}
 	if !o.Suite.valid() {
 		errs = append(errs, fmt.Errorf("Options.Suite %d is unknown", o.Suite))
+	}
+	if o.Suite == SuiteXChaCha && fips140.Enforced() {
+		errs = append(errs, errors.New("Options.Suite is SuiteXChaCha, which GODEBUG=fips140=only refuses: use SuiteAES256GCM"))
 	}
 	if o.CacheTTL == 0 {
 		o.CacheTTL = 5 * time.Minute
@@ -360,6 +364,21 @@ func storeErr(err error) error {
 		return nil
 	}
 	return fmt.Errorf("lethe: key store %w: %w", ErrUnavailable, err)
+}
+
+var errTooLate = fmt.Errorf("lethe: key store %w: it did not answer in time", ErrUnavailable)
+
+// bound gives a call with the store or the KMS a deadline, n times Options.Timeout.
+func (k *Keyring) bound(ctx context.Context, n int) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, time.Duration(n)*k.opts.Timeout, errTooLate)
+}
+
+// ended says why ctx is over: an outage if the deadline was ours, the caller's error otherwise.
+func ended(ctx context.Context) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errTooLate) {
+		return cause
+	}
+	return ctx.Err()
 }
 
 func newKey() []byte {

@@ -390,8 +390,9 @@ func (k *Keyring) openDEK(w *work, sh *shape, r *Record, i int, set *keySet, rd 
 }
 
 // findOlder reloads the keys of scopes whose header names a version this
-// process has not seen, which another made after ours was cached, and asks for
-// evidence of those that are nowhere.
+// process has not seen, which another made after ours was cached (or after it
+// readmitted whom we remember as forgotten), and asks for evidence of those that
+// are nowhere.
 func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record, got keys) error {
 	at := 0
 	var stale []int
@@ -416,7 +417,7 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record, got key
 			kid := w.hdr.Scopes[pos].KID
 			ref := &got.refs[base+j]
 			switch {
-			case ref.kind == "" || set != nil && (set.forgotten || set.damage() != nil || set.byKID(kid) != nil) || k.led.isDead(kid):
+			case ref.kind == "" || set.damage() != nil || set != nil && set.byKID(kid) != nil || k.led.isDead(kid):
 			case set == nil: // just read: there is no key at all
 				gone, srefs = append(gone, kid), append(srefs, k.sref(ref.tenant, ref.kind, ref.id))
 			default:
@@ -427,16 +428,17 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record, got key
 	if len(stale)+len(gone) == 0 {
 		return nil
 	}
-	for i := range refs {
-		k.cache.del(refs[i])
-	}
-	sets := make([]*keySet, len(refs))
-	if err := k.acquire(ctx, refs, sets, false); err != nil {
-		return err
+	var sets map[keyRef]*keySet
+	if len(refs) > 0 {
+		// Not acquire: a load already under way may have read before the key was made.
+		var err error
+		if sets, err = k.load(ctx, refs, false); err != nil {
+			return err
+		}
 	}
 	for i, at := range stale {
-		got.sets[at] = sets[i]
-		if sets[i] == nil || !sets[i].forgotten && sets[i].byKID(lost[i]) == nil {
+		got.sets[at] = sets[refs[i]]
+		if set := sets[refs[i]]; set == nil || set.byKID(lost[i]) == nil {
 			gone = append(gone, lost[i])
 			srefs = append(srefs, k.sref(refs[i].tenant, refs[i].kind, refs[i].id))
 		}

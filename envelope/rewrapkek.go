@@ -56,9 +56,7 @@ func (k *Keyring) RewrapKEK(ctx context.Context, key kms.Key) error {
 	}
 	row.State = RootActive
 	// Known from before the switch on, since its outcome may remain unknown.
-	k.keyMu.Lock()
-	k.keys = append([]kms.Key{guarded}, k.keys...)
-	k.keyMu.Unlock()
+	k.useKey(guarded)
 	for attempt := 0; ; attempt++ {
 		rekey, err := k.planRekey(ctx, old, row, secret)
 		if err == nil {
@@ -80,7 +78,7 @@ func (k *Keyring) RewrapKEK(ctx context.Context, key kms.Key) error {
 	}
 	k.pages.purge()
 	k.leaves.drop()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*k.opts.Timeout)
+	ctx, cancel := k.bound(context.WithoutCancel(ctx), 2)
 	defer cancel()
 	if err := k.completeSwitch(ctx); err != nil {
 		return err
@@ -89,6 +87,21 @@ func (k *Keyring) RewrapKEK(ctx context.Context, key kms.Key) error {
 		return err
 	}
 	return k.catchUp(ctx)
+}
+
+// useKey puts a KMS key before the others. It replaces one of the same URI, so
+// that moving to new versions of one key does not pile up clients.
+func (k *Keyring) useKey(key kms.Key) {
+	k.keyMu.Lock()
+	defer k.keyMu.Unlock()
+	uri := keyURI(key)
+	keys := []kms.Key{key}
+	for _, old := range k.keys {
+		if old != key && (uri == "" || keyURI(old) != uri) {
+			keys = append(keys, old)
+		}
+	}
+	k.keys = keys
 }
 
 // switchedTo reports whether a Rekey that failed was committed nevertheless.

@@ -95,7 +95,7 @@ func (k *Keyring) rootKey(ctx context.Context, fresh bool) (*rootKey, error) {
 	})
 	select {
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, ended(ctx)
 	case res := <-ch:
 		if res.Err != nil {
 			return nil, res.Err
@@ -160,7 +160,7 @@ func (k *Keyring) unwrapRoot(ctx context.Context, epoch uint64, rows []RootRow) 
 	k.keyMu.RLock()
 	keys := k.keys
 	k.keyMu.RUnlock()
-	last := fmt.Errorf("%w: it has no active root for epoch %d", ErrKeyMissing, epoch)
+	var failure error // an outage, or else what became of the first key tried
 	for _, named := range []bool{true, false} {
 		for i := range rows {
 			row := &rows[i]
@@ -174,20 +174,25 @@ func (k *Keyring) unwrapRoot(ctx context.Context, epoch uint64, rows []RootRow) 
 				secret, err := key.DecryptWithContext(ctx, row.Wrapped, row.appendAAD(nil, k.id))
 				if err != nil {
 					err = kmsErr(fmt.Sprintf("unwrap the root of store %x, which was wrapped by %q", k.id, row.KMSURI), err)
-					if !errors.Is(last, ErrUnavailable) {
-						last = err
+					if failure == nil || errors.Is(err, ErrUnavailable) {
+						failure = err
 					}
 					continue
 				}
 				commit := rootCommit(k.id, row.Tree, row.Epoch, row.Suite, secret)
 				if len(secret) != keySize || subtle.ConstantTimeCompare(commit[:], row.Commit) != 1 {
 					clear(secret)
-					last = fmt.Errorf("%w: the KMS answered with another root than was wrapped", ErrWrongKey)
+					if failure == nil {
+						failure = fmt.Errorf("%w: the KMS answered with another root than was wrapped", ErrWrongKey)
+					}
 					continue
 				}
 				return secret, row, nil
 			}
 		}
 	}
-	return nil, nil, last
+	if failure == nil {
+		failure = fmt.Errorf("%w: it has no active root for epoch %d", ErrKeyMissing, epoch)
+	}
+	return nil, nil, failure
 }

@@ -17,7 +17,7 @@ const (
 	// module (NIST SP 800-38D, FIPS-approved use). Overhead 28 bytes. The default.
 	SuiteAES256GCM Suite = 1
 	// SuiteXChaCha: XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) with random
-	// 192-bit nonces. Overhead 40 bytes.
+	// 192-bit nonces. Overhead 40 bytes. GODEBUG=fips140=only refuses it, with an error.
 	SuiteXChaCha Suite = 2
 )
 

@@ -498,6 +498,7 @@ func scenarios() []scenario {
 // file, byte by byte. With -write-vectors it writes the files that are missing;
 // one that exists is never written, so a scenario that must change gets a new name.
 func TestVectorsAreWhatTheyWere(t *testing.T) {
+	needsSuite2(t)
 	seen := map[string]bool{}
 	for _, s := range scenarios() {
 		require.False(t, seen[s.name], "two scenarios are called %s", s.name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/fips140"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -235,12 +236,13 @@ type vectorKMS struct {
 	uri string
 }
 
-func (k vectorKMS) aead() (cipher.AEAD, error) {
+func (k vectorKMS) aead() (a cipher.AEAD, err error) {
 	block, err := aes.NewCipher(k.kek)
 	if err != nil {
 		return nil, err
 	}
-	return cipher.NewGCM(block)
+	fips140.WithoutEnforcement(func() { a, err = cipher.NewGCM(block) }) // nonces are part of the vectors
+	return a, err
 }
 
 func (k vectorKMS) KeyURI() string { return k.uri }
@@ -296,6 +298,7 @@ func storeVectors(t *testing.T) []string {
 }
 
 func TestStoreVectors(t *testing.T) {
+	needsSuite2(t)
 	t.Parallel()
 	for _, path := range storeVectors(t) {
 		v := readVector[storeVector](t, path)
@@ -381,6 +384,7 @@ func (v *storeVector) key(kind KeyKind) []byte {
 
 // Whatever is changed in a key store or ledger, nothing is served.
 func TestStoreVectorsChanged(t *testing.T) {
+	needsSuite2(t)
 	t.Parallel()
 	for _, path := range storeVectors(t) {
 		base := readVector[storeVector](t, path)
@@ -480,6 +484,7 @@ func (v *storeVector) reroot(t *testing.T, epoch uint64) {
 
 // What is consistent in itself and does not fit the ledger is refused.
 func TestStoreThatDoesNotFitTheLedger(t *testing.T) {
+	needsSuite2(t)
 	t.Parallel()
 	for _, path := range storeVectors(t) {
 		for name, change := range map[string]func(v *storeVector){
@@ -507,6 +512,7 @@ func (v *storeVector) forge(change func(e *vectorEntry)) {
 
 // A row with an expiry is refused even when its wrap is right: this version would ignore it.
 func TestExpiryIsRefused(t *testing.T) {
+	needsSuite2(t)
 	t.Parallel()
 	for _, path := range storeVectors(t) {
 		v := readVector[storeVector](t, path)

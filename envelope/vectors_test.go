@@ -209,6 +209,9 @@ func TestRecordVectors(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if strings.Contains(name, "_s2_") || slices.ContainsFunc(v.Keys, func(k vectorKey) bool { return Suite(k.Suite) == SuiteXChaCha }) {
+				needsSuite2(t)
+			}
 			v.checkProduction(t)
 			v.checkReference(t)
 			if len(v.Steps) > 0 {

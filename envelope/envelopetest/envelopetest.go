@@ -3,12 +3,11 @@
 package envelopetest
 
 import (
-	"testing"
-
-	"github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/keyset"
-
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"testing"
 
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/envelope/memledger"
@@ -43,39 +42,36 @@ func NewKeyring(t testing.TB, opts ...envelope.Options) *envelope.Keyring {
 	return ring
 }
 
-// NewKey returns a KMS key in memory: a Tink AES-256-GCM keyset.
+// NewKey returns a KMS key in memory: AES-256-GCM under a random key.
 func NewKey(t testing.TB) kms.Key {
 	t.Helper()
-	h, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
+	var secret [32]byte
+	_, _ = rand.Read(secret[:]) // never fails
+	block, err := aes.NewCipher(secret[:])
 	if err != nil {
 		t.Fatalf("envelopetest: %v", err)
 	}
-	a, err := aead.New(h)
+	a, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
 		t.Fatalf("envelopetest: %v", err)
 	}
 	return memKey{a}
 }
 
-type memKey struct {
-	aead interface {
-		Encrypt(plaintext, associatedData []byte) ([]byte, error)
-		Decrypt(ciphertext, associatedData []byte) ([]byte, error)
-	}
-}
+type memKey struct{ aead cipher.AEAD }
 
 func (k memKey) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return k.aead.Encrypt(plaintext, associatedData)
+	return k.aead.Seal(nil, nil, plaintext, associatedData), nil
 }
 
 func (k memKey) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	out, err := k.aead.Decrypt(ciphertext, associatedData)
+	out, err := k.aead.Open(nil, nil, ciphertext, associatedData)
 	if err != nil {
 		return nil, kms.Rejected("decrypt", "", nil)
 	}

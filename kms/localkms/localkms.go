@@ -39,6 +39,13 @@
 // Other Keys opened from the same file, in this process or another, go on
 // working: one that meets a ciphertext of a key it does not know reads the file
 // again. Backups of the file must be kept as long as what it wrapped.
+//
+// # FIPS 140-3
+//
+// With GODEBUG=fips140=on the nonces of AES-GCM are drawn inside the Go
+// cryptographic module; the bytes written are of the same form. GODEBUG=fips140=only
+// refuses, with an error, a passphrase (argon2id is not approved) and a keyset
+// of Tink that has keys of another kind than AES-GCM.
 package localkms
 
 import (
@@ -121,6 +128,11 @@ func Create(path string, opts Options) (*Key, error) {
 	handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
 	if err != nil {
 		return nil, errors.New("localkms: create: cannot make a key")
+	}
+	if opts.Passphrase != nil {
+		if err := stretchable(); err != nil {
+			return nil, fmt.Errorf("localkms: create %s: %w", path, err)
+		}
 	}
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
@@ -267,16 +279,10 @@ type state struct {
 	info      fs.FileInfo     // the file's, to notice changes cheaply
 }
 
-// primitive is Tink's tink.AEAD.
-type primitive interface {
-	Encrypt(plaintext, associatedData []byte) ([]byte, error)
-	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
-}
-
 func newState(c *contents, data []byte, info fs.FileInfo) (*state, error) {
-	p, err := aead.New(c.handle)
+	p, err := newPrimitive(c.handle)
 	if err != nil {
-		return nil, errNotAEAD
+		return nil, err
 	}
 	s := &state{contents: c, primitive: p, known: make(map[uint32]bool), sum: sumOf(data), info: info}
 	for _, k := range c.handle.KeysetInfo().GetKeyInfo() {

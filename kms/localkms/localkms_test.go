@@ -83,6 +83,7 @@ func TestSuite(t *testing.T) {
 	})
 	// A real Tink client is a Key; it does not sort its errors, so it is not put through the suite.
 	t.Run("under Tink's envelope", func(t *testing.T) {
+		notUnderFIPSOnly(t)
 		k, _ := create(t, localkms.Options{})
 		e, err := aead.NewKMSEnvelopeAEADWithContext(aead.AES256GCMKeyTemplate(), k)
 		require.NoError(t, err)
@@ -261,6 +262,7 @@ func TestConcurrentRotation(t *testing.T) {
 }
 
 func TestPassphrase(t *testing.T) {
+	notUnderFIPSOnly(t)
 	right := localkms.Options{Passphrase: []byte("correct horse")}
 	k, path := create(t, right)
 	old := wrap(t, k)
@@ -300,6 +302,7 @@ func edit(t *testing.T, path, field string, value any) {
 }
 
 func TestHeaderIsAuthenticated(t *testing.T) {
+	notUnderFIPSOnly(t)
 	opts := localkms.Options{Passphrase: []byte("p")}
 	_, path := create(t, opts)
 	good, err := os.ReadFile(path)

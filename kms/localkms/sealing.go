@@ -3,6 +3,7 @@ package localkms
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/fips140"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -50,10 +51,21 @@ func (p params) stretch(passphrase []byte) *sealing {
 	return s
 }
 
+// stretchable refuses passphrases where only approved algorithms may be used.
+func stretchable() error {
+	if fips140.Enforced() {
+		return fmt.Errorf("a %w is stretched with argon2id, which GODEBUG=fips140=only refuses: use a key file without one, or another KMS", ErrPassphrase)
+	}
+	return nil
+}
+
 // derive is stretch for a file's parameters.
 func (p params) derive(passphrase []byte) (*sealing, error) {
 	if passphrase == nil {
 		return nil, fmt.Errorf("the file is encrypted and no %w was given", ErrPassphrase)
+	}
+	if err := stretchable(); err != nil {
+		return nil, err
 	}
 	return p.stretch(passphrase), nil
 }
