@@ -82,8 +82,15 @@ func isComposed(r rune) bool {
 func fastEmail(dst, plain []byte) ([]byte, bool) {
 	lowers := simpleLower()
 	for rest := bytes.TrimSpace(plain); len(rest) > 0; {
+		if c := rest[0]; c < utf8.RuneSelf {
+			if c >= 'A' && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			dst, rest = append(dst, c), rest[1:]
+			continue
+		}
 		r, n := utf8.DecodeRune(rest)
-		if r >= simpleRunes || lowers[r] == 0 && r != 0 {
+		if r >= simpleRunes || lowers[r] == 0 {
 			return nil, false
 		}
 		dst, rest = utf8.AppendRune(dst, lowers[r]), rest[n:]
