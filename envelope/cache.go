@@ -142,12 +142,12 @@ func (s *keySet) add(row *KeyRow, secret []byte) error {
 	return nil
 }
 
-const cacheShards = 16
+const maxCacheShards = 64
 
 // keyCache is bounded, with a hard TTL and second-chance eviction.
 type keyCache struct {
 	seed   maphash.Seed
-	shards [cacheShards]cacheShard
+	shards []cacheShard // a power of two, fewer for a small cache
 }
 
 type cacheShard struct {
@@ -156,12 +156,17 @@ type cacheShard struct {
 	ring []*keySet          // all entries, in eviction order
 	hand int
 	max  int
+	_    [64]byte // so that the locks of two shards share no line of the processor's cache
 }
 
 func newKeyCache(size int) *keyCache {
-	c := &keyCache{seed: maphash.MakeSeed()}
+	n := 1
+	for n < maxCacheShards && 16*n <= size {
+		n *= 2
+	}
+	c := &keyCache{seed: maphash.MakeSeed(), shards: make([]cacheShard, n)}
 	for i := range c.shards {
-		c.shards[i].max = max(1, size/cacheShards)
+		c.shards[i].max = size / n
 		c.shards[i].m = make(map[uint64]*keySet)
 	}
 	return c
@@ -178,7 +183,7 @@ func (c *keyCache) hash(ref *keyRef) uint64 {
 	return h
 }
 
-func (c *keyCache) shard(hash uint64) *cacheShard { return &c.shards[hash>>32%cacheShards] }
+func (c *keyCache) shard(hash uint64) *cacheShard { return &c.shards[hash>>32&uint64(len(c.shards)-1)] }
 
 func (c *keyCache) get(ref *keyRef, now int64) *keySet {
 	h := c.hash(ref)
