@@ -3,6 +3,7 @@ package lethe
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -37,7 +38,7 @@ func (x *indexPlan) normalised(buf, plain []byte) []byte {
 
 // normEmail: NFC, white space trimmed, lower case.
 func normEmail(s string) string {
-	return norm.NFC.String(lower(strings.TrimSpace(norm.NFC.String(s))))
+	return norm.NFC.String(lower(strings.TrimSpace(norm.NFC.String(valid(s)))))
 }
 
 // normPhone: a leading + (or 00, which means the same) and the decimal digits.
@@ -64,8 +65,17 @@ func foldName(s string) string {
 			return -1
 		}
 		return r
-	}, norm.NFKD.String(s))
+	}, norm.NFKD.String(valid(s)))
 	return norm.NFKC.String(lower(s))
+}
+
+// valid makes U+FFFD of every byte that is not UTF-8, behind which x/text would
+// not decompose.
+func valid(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.Map(func(r rune) rune { return r }, s)
 }
 
 func lower(s string) string { return strings.Map(unicode.ToLower, s) }
