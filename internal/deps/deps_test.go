@@ -162,7 +162,7 @@ func goList(t *testing.T) map[string]pkg {
 
 func TestImportsRunDownwards(t *testing.T) {
 	graph := goList(t)
-	for _, must := range []string{module, module + "/envelope", module + "/kms"} {
+	for _, must := range []string{module, module + "/envelope", module + "/kms", module + "/fpe"} {
 		if _, ok := graph[must]; !ok {
 			t.Errorf("%s is not in the graph", must)
 		}
@@ -245,6 +245,10 @@ func editJSON(t *testing.T, into any, args ...string) {
 	}
 }
 
+// outside are the modules the workspace leaves out: what generates code, and
+// tests that come with very much. CI builds and runs them one by one.
+var outside = []string{"fpe/_asm", "fpe/wycheprooftest"}
+
 func TestModules(t *testing.T) {
 	var work struct{ Use []struct{ DiskPath string } }
 	editJSON(t, &work, "work", "edit", "-json")
@@ -267,8 +271,8 @@ func TestModules(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range found {
-		if !slices.Contains(used, dir) {
-			t.Errorf("module %s is not in go.work", dir)
+		if slices.Contains(used, dir) == slices.Contains(outside, filepath.ToSlash(dir)) {
+			t.Errorf("module %s must be either in go.work or among those outside", dir)
 		}
 		var m goMod
 		editJSON(t, &m, "mod", "edit", "-json", filepath.Join(dir, "go.mod"))
