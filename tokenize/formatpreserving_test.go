@@ -2,6 +2,7 @@ package tokenize_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -23,7 +24,7 @@ func TestFormatsRoundTrip(t *testing.T) {
 			t.Run(s.name+"/"+scopeName, func(t *testing.T) {
 				r := rand.New(rand.NewPCG(1, uint64(len(s.name))))
 				f := newFPE(t, tokenize.FormatPreservingOptions{Format: s.format, Scope: tokenize.Scope(scope)})
-				items := make([]tokenize.Item, 700)
+				items := make([]tokenize.Item, 350)
 				for i := range items {
 					items[i] = tokenize.Item{Subject: subject(i / 7), Value: s.value(r)}
 					if i%3 == 0 {
@@ -67,33 +68,31 @@ func TestFormatsRoundTrip(t *testing.T) {
 // none of which passes the check, and only those tokens turn back.
 func TestCardTokensAreAnInjection(t *testing.T) {
 	f := newFPE(t, tokenize.FormatPreservingOptions{Format: must(tokenize.CardFormat(tokenize.CardOptions{KeepBIN: 6, KeepLast4: true})), Scope: tokenize.ScopeTenant})
-	var items []tokenize.Item
-	tokens := map[string]string{}
-	all := make([]tokenize.Item, 1_000_000)
-	for i := range all {
+	var items, some []tokenize.Item
+	for i := range 1_000_000 {
 		value := fmt.Sprintf("411111%06d1111", i)
-		all[i].Token = value
 		if luhnSum(value) == 0 {
 			items = append(items, tokenize.Item{Value: value})
+		}
+		if i%20 == 7 {
+			some = append(some, tokenize.Item{Token: value})
 		}
 	}
 	require.Len(t, items, 100_000)
 	require.NoError(t, f.Tokenize(t.Context(), items))
+	tokens := make(map[string]string, len(items))
 	for i := range items {
-		require.NoError(t, items[i].Err)
-		require.NotZero(t, luhnSum(items[i].Token))
+		if items[i].Err != nil || luhnSum(items[i].Token) == 0 {
+			t.Fatal(items[i].Token, items[i].Err)
+		}
 		tokens[items[i].Token] = items[i].Value
 	}
 	require.Len(t, tokens, len(items))
-	require.NoError(t, f.Detokenize(t.Context(), all))
-	for i := range all {
-		if want, ok := tokens[all[i].Token]; ok {
-			require.NoError(t, all[i].Err)
-			require.Equal(t, want, all[i].Value)
-			continue
+	require.NoError(t, f.Detokenize(t.Context(), some))
+	for i := range some {
+		if want := tokens[some[i].Token]; some[i].Value != want || (want == "") != errors.Is(some[i].Err, tokenize.ErrToken) {
+			t.Fatal(some[i].Value, want, some[i].Err)
 		}
-		require.ErrorIs(t, all[i].Err, tokenize.ErrToken)
-		require.Empty(t, all[i].Value)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // RandomOptions configure a Random tokenizer.
@@ -215,13 +216,24 @@ func (t *Random) Tokenize(ctx context.Context, items []Item) error {
 // maxDraws is how many tokens are drawn for an item before its format counts as full.
 const maxDraws = 20
 
+// storable reports whether a database takes the text.
+func storable(text string) bool { return utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 }
+
+var errTenant = errors.New("tokenize: the tenant must be valid UTF-8 without NUL")
+
 func (t *Random) checkItem(p *Parts, it *Item) error {
+	if !storable(it.Subject.Tenant) {
+		return errTenant
+	}
 	if it.Metadata != nil {
 		if text, err := json.Marshal(it.Metadata); err != nil || len(text) > MaxMetadata {
 			return fmt.Errorf("tokenize: metadata has %d bytes as JSON, at most %d are allowed", len(text), MaxMetadata)
 		}
 	}
 	if t.o.Format != nil {
+		if !storable(it.Value) {
+			return OfValue.misfit("it is not valid UTF-8, or has a NUL")
+		}
 		return split(t.o.Format, p, it.Value, OfValue)
 	}
 	if len(it.Value) > MaxValue {
@@ -436,6 +448,10 @@ func (t *Random) Detokenize(ctx context.Context, items []Item) error {
 		if it.Err != nil {
 			continue
 		}
+		if !storable(it.Subject.Tenant) {
+			it.Err = errTenant
+			continue
+		}
 		if it.Err = t.checkToken(&w.parts[0], it.Token); it.Err != nil {
 			continue
 		}
@@ -467,6 +483,9 @@ func (t *Random) Detokenize(ctx context.Context, items []Item) error {
 
 func (t *Random) checkToken(p *Parts, token string) error {
 	if t.o.Format != nil {
+		if !storable(token) {
+			return OfToken.misfit("it is not valid UTF-8, or has a NUL")
+		}
 		return split(t.o.Format, p, token, OfToken)
 	}
 	body, ok := strings.CutPrefix(token, t.o.Prefix)
@@ -522,18 +541,23 @@ func (t *Random) explainMissing(ctx context.Context, items []Item, entries map[P
 	if err != nil {
 		return err
 	}
-	others := make(map[string]error, len(found))
-	for _, e := range found {
-		if others[e.Token] = ErrOtherTokenizer; e.Tokenizer == t.id.name {
-			others[e.Token] = ErrOtherTenant
-		}
+	others := make(map[string]*Entry, len(found))
+	for j := range found {
+		others[found[j].Token] = &found[j]
 	}
 	for i := range items {
 		it := &items[i]
 		if it.Err != nil || entries[Place{it.Subject.Tenant, it.Token}] != nil {
 			continue
 		}
-		if it.Err = others[it.Token]; it.Err == nil {
+		switch e := others[it.Token]; {
+		case e == nil:
+			it.Err = ErrToken
+		case e.Tokenizer != t.id.name:
+			it.Err = ErrOtherTokenizer
+		case e.Tenant != it.Subject.Tenant:
+			it.Err = ErrOtherTenant
+		default: // it came between the two looks
 			it.Err = ErrToken
 		}
 	}
