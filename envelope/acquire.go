@@ -211,7 +211,7 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		if ref.kind == indexKind {
 			kind = KindIndex
 		}
-		set, err := k.buildSet(group, kind, resolved)
+		set, err := k.buildSet(group, kind, ref.token(), resolved)
 		if err != nil {
 			return nil, false, err
 		}
@@ -263,8 +263,9 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 	return out, false, nil
 }
 
-// buildSet unwraps the live versions of one key; nil if there are none.
-func (k *Keyring) buildSet(rows []KeyRow, kind KeyKind, pages map[PageID]*pageKey) (*keySet, error) {
+// buildSet unwraps the live versions of one key, of a kind or a token key; nil if
+// there are none.
+func (k *Keyring) buildSet(rows []KeyRow, kind KeyKind, token bool, pages map[PageID]*pageKey) (*keySet, error) {
 	slices.SortFunc(rows, func(a, b KeyRow) int { return int(int64(a.Seq) - int64(b.Seq)) })
 	set := &keySet{}
 	for i := range rows {
@@ -279,7 +280,11 @@ func (k *Keyring) buildSet(rows []KeyRow, kind KeyKind, pages map[PageID]*pageKe
 		if err != nil {
 			return nil, err
 		}
-		err = set.add(row, secret)
+		if token {
+			set.addToken(row, secret)
+		} else {
+			err = set.add(row, secret)
+		}
 		clear(secret)
 		if err != nil {
 			return nil, err
