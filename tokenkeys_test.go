@@ -2,7 +2,6 @@ package lethe_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 
@@ -105,7 +104,7 @@ func TestTokenKeysRefuseBadSubjects(t *testing.T) {
 	require.Error(t, items[1].Err)
 	require.Error(t, items[2].Err)
 	ring.Close()
-	require.True(t, errors.Is(tok.Tokenize(t.Context(), items), envelope.ErrClosed))
+	require.ErrorIs(t, tok.Tokenize(t.Context(), items), envelope.ErrClosed)
 }
 
 // Card numbers become tokens of the same form, kept apart for each customer.

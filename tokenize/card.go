@@ -43,7 +43,7 @@ func CardFormat(o CardOptions) (Format, error) {
 	}
 	var errs []error
 	if o.KeepBIN != 0 && o.KeepBIN != 6 && o.KeepBIN != 8 {
-		errs = append(errs, fmt.Errorf("KeepBIN %d is not 0, 6 or 8", o.KeepBIN))
+		errs = append(errs, fmt.Errorf("Options.KeepBIN %d is not 0, 6 or 8", o.KeepBIN))
 	}
 	for _, n := range f.lengths {
 		if n < 12 || n > 19 {
@@ -106,7 +106,6 @@ func (f *cardFormat) Split(p *Parts, text string, side Side) error {
 		return side.misfit("%d digits, and the format takes card numbers of %s", n, f.takes())
 	}
 	p.Text = append(p.Text, text...)
-	sum := 0
 	kept, free := 0, 0
 	for i := range n {
 		term := luhnTerm(digits[i], i, n)
@@ -118,9 +117,8 @@ func (f *cardFormat) Split(p *Parts, text string, side Side) error {
 			p.Numerals = append(p.Numerals, uint16(digits[i]))
 		}
 	}
-	sum = (kept + free) % 10
 	p.State = kept
-	switch fails := sum != 0; {
+	switch fails := (kept+free)%10 != 0; {
 	case side == OfValue && fails:
 		return side.misfit("it fails the Luhn check")
 	case side == OfToken && fails == f.valid:

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 )
 
@@ -41,7 +42,7 @@ func NewDateShift(o DateShiftOptions) (*DateShift, error) {
 	t := &DateShift{identity{o.Name, o.Purpose, ScopeSubject, o.Keys}, o.Days}
 	err := t.id.check(false)
 	if o.Days < 1 || o.Days > 36_500 {
-		err = errors.Join(err, fmt.Errorf("Days %d is not 1 to 36,500", o.Days))
+		err = errors.Join(err, fmt.Errorf("Options.Days %d is not 1 to 36,500", o.Days))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("tokenize: NewDateShift: %w", err)
@@ -135,5 +136,5 @@ func (t *DateShift) shift(k *Key, associatedData []byte) (int, error) {
 }
 
 func (t *DateShift) prepare(k *Key) (any, error) {
-	return k.subkey(useShift, t.id.name, fmt.Sprint(t.days))
+	return k.subkey(useShift, t.id.name, strconv.Itoa(t.days))
 }

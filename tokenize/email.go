@@ -35,7 +35,10 @@ type emailFormat struct {
 	name string
 }
 
-const invalidDomain = ".invalid"
+const (
+	invalidDomain = ".invalid"
+	localSigns    = "!#$%&'*+-/=?^_`{|}~." // of a dot-atom, RFC 5322, section 3.2.3
+)
 
 func (f *emailFormat) Name() string { return f.name }
 func (f *emailFormat) Radix() int   { return 0 }
@@ -57,8 +60,12 @@ func (f *emailFormat) Split(p *Parts, text string, side Side) error {
 		if i == at {
 			continue
 		}
-		_, alphanumeric := classOf(text[i])
-		if alphanumeric == 0 && !(i < at && strings.IndexByte("!#$%&'*+-/=?^_`{|}~.", text[i]) >= 0 || i > at && (text[i] == '.' || text[i] == '-')) {
+		_, size := classOf(text[i])
+		signs := localSigns
+		if i > at {
+			signs = ".-"
+		}
+		if size == 0 && strings.IndexByte(signs, text[i]) < 0 {
 			return side.misfit("byte %d is not allowed in an address", i)
 		}
 	}

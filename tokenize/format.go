@@ -164,21 +164,21 @@ func grouped(n int64) string {
 	return s
 }
 
-var errFormat = errors.New("Format is required: CardFormat, Pattern, …")
+var errFormat = errors.New("Options.Format is required: CardFormat, Pattern, …")
 
 func checkFormat(f Format) error {
 	switch {
 	case f == nil:
 		return errFormat
 	case f.Name() == "":
-		return errors.New("the Format has no Name")
+		return errors.New("Options.Format has no Name")
 	case f.Radix() < 0 || f.Radix() == 1 || f.Radix() > fpe.MaxRadix:
-		return fmt.Errorf("the Format has radix %d", f.Radix())
+		return fmt.Errorf("Options.Format has radix %d", f.Radix())
 	}
 	return nil
 }
 
-// splitter splits and checks what a Format, which may not be of this package, did.
+// split splits and checks what a Format, which may not be of this package, did.
 func split(f Format, p *Parts, text string, side Side) error {
 	p.reset()
 	if len(text) > MaxText {

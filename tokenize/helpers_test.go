@@ -179,11 +179,11 @@ func samples(t testing.TB) []sample {
 		}, nil},
 		{"postcode US", must(tokenize.Postcode("US")), func(r *rand.Rand) string { return digits(r, 5) + "-" + digits(r, 4) }, nil},
 		{"pattern", must(tokenize.Pattern(`([A-Z]{2}\-)[0-9]{4,8}x[äöüß]{6,9}`)), func(r *rand.Rand) string {
-			s := ""
+			var s strings.Builder
 			for range 6 + r.IntN(4) {
-				s += string([]rune("äöüß")[r.IntN(4)])
+				s.WriteRune([]rune("äöüß")[r.IntN(4)])
 			}
-			return letters(r, capitals, 2) + "-" + digits(r, 4+r.IntN(5)) + "x" + s
+			return letters(r, capitals, 2) + "-" + digits(r, 4+r.IntN(5)) + "x" + s.String()
 		}, func(t *testing.T, value, token string) { require.Equal(t, value[:3], token[:3]) }},
 	}
 }

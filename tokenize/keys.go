@@ -67,8 +67,8 @@ func (k *Key) Version() uint32 { return k.version }
 // Format writes "[token key]", for every verb.
 func (k *Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[token key]") }
 
-// prepare returns what make made of the key for by the first time.
-func (k *Key) prepare(by any, make func(k *Key) (any, error)) (any, error) {
+// prepare returns what first made of the key for by, the first time.
+func (k *Key) prepare(by any, first func(k *Key) (any, error)) (any, error) {
 	if made := k.find(by); made != nil {
 		return made, nil
 	}
@@ -77,7 +77,7 @@ func (k *Key) prepare(by any, make func(k *Key) (any, error)) (any, error) {
 	if made := k.find(by); made != nil {
 		return made, nil
 	}
-	made, err := make(k)
+	made, err := first(k)
 	if err != nil {
 		return nil, err
 	}

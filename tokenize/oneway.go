@@ -50,7 +50,7 @@ var _ Tokenizer = (*OneWay)(nil)
 // NewOneWay checks the options, and reports all mistakes at once.
 func NewOneWay(o OneWayOptions) (*OneWay, error) {
 	t := &OneWay{identity{"pseudonym", o.Purpose, o.Scope, o.Keys}, o.Domain, o.Period, &oneWayKeys{o.Purpose, o.Domain}}
-	if err := errors.Join(t.id.check(o.AcknowledgeUnforgettable), checkName("Domain", o.Domain)); err != nil {
+	if err := errors.Join(t.id.check(o.AcknowledgeUnforgettable), checkName("Options.Domain", o.Domain)); err != nil {
 		return nil, fmt.Errorf("tokenize: NewOneWay: %w", err)
 	}
 	return t, nil

@@ -105,7 +105,7 @@ func TestDateShift(t *testing.T) {
 			if i > 0 {
 				before, err := time.Parse(time.DateOnly, items[i-1].Token)
 				require.NoError(t, err)
-				require.Equal(t, 240.0, moved.Sub(before).Hours())
+				require.Equal(t, 240*time.Hour, moved.Sub(before))
 			}
 		}
 	}

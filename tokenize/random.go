@@ -74,23 +74,23 @@ func NewRandom(o RandomOptions) (*Random, error) {
 	t := &Random{id: identity{o.Name, o.Purpose, ScopeSubject, o.Keys}, o: o, now: o.Now}
 	errs := []error{t.id.check(false)}
 	if o.Store == nil {
-		errs = append(errs, errors.New("Store is required: package tokenize/sqlstore has one"))
+		errs = append(errs, errors.New("Options.Store is required: package tokenize/sqlstore has one"))
 	}
 	switch {
 	case o.Format != nil && o.Prefix != "":
-		errs = append(errs, errors.New("Prefix is for opaque tokens, which have no Format"))
+		errs = append(errs, errors.New("Options.Prefix is for opaque tokens, which have no Format"))
 	case o.Format != nil:
 		errs = append(errs, checkFormat(o.Format))
 	case o.Prefix == "":
 		t.o.Prefix = "tok_"
 	case len(o.Prefix) > 32 || strings.Trim(o.Prefix, prefixAlphabet) != "":
-		errs = append(errs, errors.New("Prefix must be 1 to 32 letters, digits or signs of -_"))
+		errs = append(errs, errors.New("Options.Prefix must be 1 to 32 letters, digits or signs of -_"))
 	}
 	if o.TTL != 0 && o.TTL < time.Second {
-		errs = append(errs, fmt.Errorf("TTL %v is under a second", o.TTL))
+		errs = append(errs, fmt.Errorf("Options.TTL %v is under a second", o.TTL))
 	}
 	if o.MaxUses < 0 {
-		errs = append(errs, fmt.Errorf("MaxUses %d is negative", o.MaxUses))
+		errs = append(errs, fmt.Errorf("Options.MaxUses %d is negative", o.MaxUses))
 	}
 	if t.now == nil {
 		t.now = time.Now

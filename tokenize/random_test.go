@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -46,7 +47,7 @@ func TestRandomTokensRoundTrip(t *testing.T) {
 			for i := range items {
 				items[i] = tokenize.Item{Subject: subject(i / 7), Value: s.value(r), AssociatedData: []byte{byte(i)}}
 				if i%2 == 0 {
-					items[i].Metadata = map[string]string{"source": "test", "n": fmt.Sprint(i)}
+					items[i].Metadata = map[string]string{"source": "test", "n": strconv.Itoa(i)}
 				}
 			}
 			want := slices.Clone(items)

@@ -75,10 +75,10 @@ func OneBack(ctx context.Context, t Tokenizer, subject Subject, associatedData [
 type Scope uint8
 
 const (
-	// ScopeSubject: the subject's own key. Equal values of two subjects have
+	// ScopeSubject is the subject's own key. Equal values of two subjects have
 	// different tokens, and forgetting the subject ends its tokens.
 	ScopeSubject Scope = iota
-	// ScopeTenant: one key for the whole tenant. Equal values have equal tokens
+	// ScopeTenant is one key for the whole tenant. Equal values have equal tokens
 	// whoever they are of, so that tables can be joined on them, and nobody's tokens
 	// can be forgotten: only destroying the tenant's key ends them, all at once.
 	ScopeTenant
@@ -96,23 +96,23 @@ type identity struct {
 func (id *identity) check(acknowledged bool) error {
 	var errs []error
 	if id.keys == nil {
-		errs = append(errs, errors.New("Keys is required: lethe.TokenKeys(ring) makes them of a Keyring"))
+		errs = append(errs, errors.New("Options.Keys is required: lethe.TokenKeys(ring) makes them of a Keyring"))
 	}
-	if err := checkName("Name", id.name); err != nil {
+	if err := checkName("Options.Name", id.name); err != nil {
 		errs = append(errs, err)
 	}
 	if id.purpose != "" {
-		if err := checkName("Purpose", id.purpose); err != nil {
+		if err := checkName("Options.Purpose", id.purpose); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	switch {
 	case id.scope > ScopeTenant:
-		errs = append(errs, fmt.Errorf("Scope %d is unknown", id.scope))
+		errs = append(errs, fmt.Errorf("Options.Scope %d is unknown", id.scope))
 	case id.scope == ScopeTenant && !acknowledged:
 		errs = append(errs, errUnacknowledged)
 	case id.scope == ScopeSubject && acknowledged:
-		errs = append(errs, errors.New("AcknowledgeUnforgettable is for ScopeTenant only: tokens of ScopeSubject are forgotten with their subject"))
+		errs = append(errs, errors.New("Options.AcknowledgeUnforgettable is for ScopeTenant only: tokens of ScopeSubject are forgotten with their subject"))
 	}
 	return errors.Join(errs...)
 }
