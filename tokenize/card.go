@@ -46,7 +46,7 @@ func CardFormat(o CardOptions) (Format, error) {
 		errs = append(errs, fmt.Errorf("Options.KeepBIN %d is not 0, 6 or 8", o.KeepBIN))
 	}
 	for _, n := range f.lengths {
-		if n < 12 || n > 19 {
+		if n < 12 || n > maxCard {
 			errs = append(errs, fmt.Errorf("length %d is not 12 to 19 (ISO/IEC 7812-1)", n))
 			continue
 		}
@@ -68,6 +68,9 @@ func CardFormat(o CardOptions) (Format, error) {
 	return f, nil
 }
 
+// maxCard is the most digits of a card number (ISO/IEC 7812-1).
+const maxCard = 19
+
 type cardFormat struct {
 	bin, last int
 	valid     bool
@@ -86,39 +89,34 @@ func (f *cardFormat) Radix() int   { return 10 }
 // the numbers that fail, which the permutation does not leave. With valid tokens
 // the last free digit is left out: the check gives it.
 func (f *cardFormat) Split(p *Parts, text string, side Side) error {
-	var digits [19]byte
+	var room [maxCard]byte
 	n := 0
 	for i := range len(text) {
-		c := text[i]
-		if c >= '0' && c <= '9' {
-			if n == len(digits) {
-				return side.misfit("a card number has at most 19 digits")
+		d := text[i] - '0'
+		if d <= 9 {
+			if n == len(room) {
+				return side.misfit("a card number has at most %d digits", maxCard)
 			}
-			digits[n] = c - '0'
+			room[n] = d
 			n++
 			continue
 		}
-		if c != ' ' && c != '-' || i == 0 || i == len(text)-1 || text[i-1] == ' ' || text[i-1] == '-' {
+		if c := text[i]; c != ' ' && c != '-' || i == 0 || i == len(text)-1 || text[i-1] == ' ' || text[i-1] == '-' {
 			return side.misfit("byte %d is neither a digit nor a single space or hyphen between digits", i)
 		}
 	}
 	if !slices.Contains(f.lengths, n) {
 		return side.misfit("%d digits, and the format takes card numbers of %s", n, f.takes())
 	}
+	first, free, last := room[:f.bin], room[f.bin:n-f.last], room[n-f.last:n]
 	p.Text = append(p.Text, text...)
-	kept, free := 0, 0
-	for i := range n {
-		term := luhnTerm(digits[i], i, n)
-		if i < f.bin || i >= n-f.last {
-			kept += term
-			p.Kept = append(p.Kept, digits[i])
-		} else {
-			free += term
-			p.Numerals = append(p.Numerals, uint16(digits[i]))
-		}
+	p.Kept = append(append(p.Kept, first...), last...)
+	p.State = luhnSum(first, 0, n) + luhnSum(last, n-f.last, n)
+	p.Numerals = slices.Grow(p.Numerals, len(free))[:len(free)]
+	for i, d := range free {
+		p.Numerals[i] = uint16(d)
 	}
-	p.State = kept
-	switch fails := (kept+free)%10 != 0; {
+	switch fails := (p.State+luhnSum(free, f.bin, n))%10 != 0; {
 	case side == OfValue && fails:
 		return side.misfit("it fails the Luhn check")
 	case side == OfToken && fails == f.valid:
@@ -150,17 +148,7 @@ func (f *cardFormat) Admits(p *Parts) bool {
 
 // sum is the Luhn sum of the kept digits and the numerals.
 func (f *cardFormat) sum(p *Parts) int {
-	sum, n := p.State, f.length(p)
-	double := (n-f.bin)&1 == 0
-	for _, d := range p.Numerals {
-		if double {
-			sum += int(luhnDouble[d])
-		} else {
-			sum += int(d)
-		}
-		double = !double
-	}
-	return sum
+	return p.State + luhnSum(p.Numerals, f.bin, f.length(p))
 }
 
 // length is the number of digits.
@@ -185,19 +173,31 @@ func (f *cardFormat) Join(dst []byte, p *Parts, side Side) ([]byte, error) {
 			return dst, fmt.Errorf("%w: no card number has this token: another key, tenant or associated data", ErrToken)
 		}
 	}
-	i := 0
-	for _, c := range p.Text {
-		if c >= '0' && c <= '9' {
-			switch free := i - f.bin; {
-			case free < 0 || i >= n-f.last:
-			case free < len(p.Numerals):
-				c = '0' + byte(p.Numerals[free])
-			default:
-				c = '0' + check
-			}
-			i++
+	start := len(dst)
+	dst = append(dst, p.Text...)
+	if len(p.Text) == n { // no separators
+		free := dst[start+f.bin : start+n-f.last]
+		for j, d := range p.Numerals {
+			free[j] = '0' + byte(d)
 		}
-		dst = append(dst, c)
+		if f.valid {
+			free[len(free)-1] = '0' + check
+		}
+		return dst, nil
+	}
+	i := 0
+	for j, c := range dst[start:] {
+		if c == ' ' || c == '-' {
+			continue
+		}
+		switch free := i - f.bin; {
+		case free < 0 || i >= n-f.last:
+		case free < len(p.Numerals):
+			dst[start+j] = '0' + byte(p.Numerals[free])
+		default:
+			dst[start+j] = '0' + check
+		}
+		i++
 	}
 	return dst, nil
 }

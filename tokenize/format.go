@@ -120,13 +120,72 @@ func checkDomain(factors []factor) error {
 	return fmt.Errorf("%w: %s = %s, and at least %s are required: keep less, take longer values, or use opaque random tokens", ErrDomain, arithmetic, grouped(size.Int64()), grouped(fpe.MinDomain))
 }
 
-// checkParts is checkDomain for one value.
-func checkParts(radix int, p *Parts) error {
-	if radix > 0 {
-		if pow := pow6(radix); len(p.Numerals) >= pow {
-			return nil
+// grouped writes a number with commas.
+func grouped(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// layout is a Format and what is asked of it for every value.
+type layout struct {
+	Format
+	radix     int
+	minLength int // with one radix: the least length with fpe.MinDomain values
+}
+
+func newLayout(f Format) (layout, error) {
+	if f == nil {
+		return layout{}, errors.New("Options.Format is required: CardFormat, Pattern, …")
+	}
+	l := layout{Format: f, radix: f.Radix()}
+	switch {
+	case f.Name() == "":
+		return l, errors.New("Options.Format has no Name")
+	case l.radix < 0 || l.radix == 1 || l.radix > fpe.MaxRadix:
+		return l, fmt.Errorf("Options.Format has radix %d", l.radix)
+	}
+	for size := 1; l.radix > 0 && size < fpe.MinDomain; size *= l.radix {
+		l.minLength++
+	}
+	return l, nil
+}
+
+// split splits a text and checks what the Format, which may be of others, did.
+func (l *layout) split(p *Parts, text string, side Side) error {
+	p.reset()
+	if len(text) > MaxText {
+		return side.misfit("%d bytes, at most %d are allowed", len(text), MaxText)
+	}
+	if err := l.Split(p, text, side); err != nil {
+		return err
+	}
+	if l.radix > 0 && len(p.Numerals) >= l.minLength {
+		return nil
+	}
+	if l.radix == 0 && len(p.Radices) != len(p.Numerals) {
+		return fmt.Errorf("tokenize: format %q gave %d radices for %d numerals", l.Name(), len(p.Radices), len(p.Numerals))
+	}
+	if err := l.checkSize(p); err != nil {
+		if side == OfToken {
+			return side.misfit("it is too short")
 		}
-		return fmt.Errorf("%w: %w", ErrValue, checkDomain([]factor{{uint32(radix), len(p.Numerals)}}))
+		return err
+	}
+	for i, r := range p.Radices {
+		if r == 0 || r > fpe.MaxRadix || uint32(p.Numerals[i]) >= r {
+			return fmt.Errorf("tokenize: format %q gave a numeral that is not below its radix", l.Name())
+		}
+	}
+	return nil
+}
+
+// checkSize is checkDomain for one value.
+func (l *layout) checkSize(p *Parts) error {
+	if l.radix > 0 {
+		return fmt.Errorf("%w: %w", ErrValue, checkDomain([]factor{{uint32(l.radix), len(p.Numerals)}}))
 	}
 	size := uint64(1)
 	for _, r := range p.Radices {
@@ -143,67 +202,4 @@ func checkParts(radix int, p *Parts) error {
 		factors = append(factors, factor{r, 1})
 	}
 	return fmt.Errorf("%w: %w", ErrValue, checkDomain(factors))
-}
-
-// pow6 is the least length with fpe.MinDomain values.
-func pow6(radix int) int {
-	n, size := 0, 1
-	for size < fpe.MinDomain {
-		size *= radix
-		n++
-	}
-	return n
-}
-
-// grouped writes a number with commas.
-func grouped(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
-var errFormat = errors.New("Options.Format is required: CardFormat, Pattern, …")
-
-func checkFormat(f Format) error {
-	switch {
-	case f == nil:
-		return errFormat
-	case f.Name() == "":
-		return errors.New("Options.Format has no Name")
-	case f.Radix() < 0 || f.Radix() == 1 || f.Radix() > fpe.MaxRadix:
-		return fmt.Errorf("Options.Format has radix %d", f.Radix())
-	}
-	return nil
-}
-
-// split splits and checks what a Format, which may not be of this package, did.
-func split(f Format, p *Parts, text string, side Side) error {
-	p.reset()
-	if len(text) > MaxText {
-		return side.misfit("%d bytes, at most %d are allowed", len(text), MaxText)
-	}
-	if err := f.Split(p, text, side); err != nil {
-		return err
-	}
-	radix := f.Radix()
-	if err := checkParts(radix, p); err != nil {
-		if side == OfToken {
-			return side.misfit("it is too short")
-		}
-		return err
-	}
-	if radix > 0 {
-		return nil
-	}
-	if len(p.Radices) != len(p.Numerals) {
-		return fmt.Errorf("tokenize: format %q gave %d radices for %d numerals", f.Name(), len(p.Radices), len(p.Numerals))
-	}
-	for i, r := range p.Radices {
-		if r == 0 || r > fpe.MaxRadix || uint32(p.Numerals[i]) >= r {
-			return fmt.Errorf("tokenize: format %q gave a numeral that is not below its radix", f.Name())
-		}
-	}
-	return nil
 }

@@ -31,15 +31,16 @@ type FormatPreservingOptions struct {
 // give.
 type FormatPreserving struct {
 	id     identity
-	format Format
+	format layout
 }
 
 var _ Tokenizer = (*FormatPreserving)(nil)
 
 // NewFormatPreserving checks the options, and reports all mistakes at once.
 func NewFormatPreserving(o FormatPreservingOptions) (*FormatPreserving, error) {
-	t := &FormatPreserving{identity{o.Name, o.Purpose, o.Scope, o.Keys}, o.Format}
-	if err := errors.Join(t.id.check(o.AcknowledgeUnforgettable), checkFormat(o.Format)); err != nil {
+	format, err := newLayout(o.Format)
+	t := &FormatPreserving{identity{o.Name, o.Purpose, o.Scope, o.Keys}, format}
+	if err := errors.Join(t.id.check(o.AcknowledgeUnforgettable), err); err != nil {
 		return nil, fmt.Errorf("tokenize: NewFormatPreserving: %w", err)
 	}
 	return t, nil
@@ -117,7 +118,7 @@ func (t *FormatPreserving) prepare(k *Key) (any, error) {
 		return nil, err
 	}
 	defer clear(secret)
-	return newPermuter(secret, t.format)
+	return newPermuter(secret, t.format.Format)
 }
 
 // takeApart splits an item and returns its key, or nil if it failed.
@@ -147,7 +148,7 @@ func (t *FormatPreserving) takeApart(w *work, it *Item, i, offset int, from Side
 	if key == nil {
 		return nil
 	}
-	if it.Err = split(t.format, parts, text, from); it.Err != nil {
+	if it.Err = t.format.split(parts, text, from); it.Err != nil {
 		return nil
 	}
 	return key

@@ -55,9 +55,10 @@ type RandomOptions struct {
 // ends its tokens. It is the right choice unless tokens must be made without a
 // store.
 type Random struct {
-	id  identity
-	o   RandomOptions
-	now func() time.Time
+	id     identity
+	o      RandomOptions
+	format layout // if there is one
+	now    func() time.Time
 }
 
 var _ Tokenizer = (*Random)(nil)
@@ -80,7 +81,8 @@ func NewRandom(o RandomOptions) (*Random, error) {
 	case o.Format != nil && o.Prefix != "":
 		errs = append(errs, errors.New("Options.Prefix is for opaque tokens, which have no Format"))
 	case o.Format != nil:
-		errs = append(errs, checkFormat(o.Format))
+		format, err := newLayout(o.Format)
+		t.format, errs = format, append(errs, err)
 	case o.Prefix == "":
 		t.o.Prefix = "tok_"
 	case len(o.Prefix) > 32 || strings.Trim(o.Prefix, prefixAlphabet) != "":
@@ -234,7 +236,7 @@ func (t *Random) checkItem(p *Parts, it *Item) error {
 		if !storable(it.Value) {
 			return OfValue.misfit("it is not valid UTF-8, or has a NUL")
 		}
-		return split(t.o.Format, p, it.Value, OfValue)
+		return t.format.split(p, it.Value, OfValue)
 	}
 	if len(it.Value) > MaxValue {
 		return OfValue.misfit("%d bytes, at most %d are allowed", len(it.Value), MaxValue)
@@ -365,7 +367,7 @@ func (t *Random) drawOnce(p *Parts) (string, error) {
 		rand.Read(random[:])
 		return t.o.Prefix + tokenEncoding.EncodeToString(random[:]), nil
 	}
-	radix := t.o.Format.Radix()
+	radix := t.format.radix
 	for j := range p.Numerals {
 		r := uint32(radix)
 		if radix == 0 {
@@ -486,7 +488,7 @@ func (t *Random) checkToken(p *Parts, token string) error {
 		if !storable(token) {
 			return OfToken.misfit("it is not valid UTF-8, or has a NUL")
 		}
-		return split(t.o.Format, p, token, OfToken)
+		return t.format.split(p, token, OfToken)
 	}
 	body, ok := strings.CutPrefix(token, t.o.Prefix)
 	if raw, err := tokenEncoding.DecodeString(body); !ok || err != nil || len(raw) != 16 || tokenEncoding.EncodeToString(raw) != body {

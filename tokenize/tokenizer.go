@@ -136,6 +136,11 @@ func (id *identity) owner(s *Subject) Owner {
 	return Owner{Tenant: s.Tenant, Kind: s.Kind, ID: s.ID, Purpose: id.purpose}
 }
 
+// same reports whether an owner is that of a subject.
+func (id *identity) same(o *Owner, s *Subject) bool {
+	return o.Tenant == s.Tenant && (id.scope == ScopeTenant || o.ID == s.ID && o.Kind == s.Kind)
+}
+
 // acquire sets sets[i] to the keys of items[i]; the same owner in a row is asked
 // for once. With create, keys are made where there are none.
 func (id *identity) acquire(ctx context.Context, w *work, items []Item, create bool) error {
@@ -151,9 +156,8 @@ func (id *identity) acquire(ctx context.Context, w *work, items []Item, create b
 			w.which = append(w.which, -1)
 			continue
 		}
-		o := id.owner(s)
-		if n := len(w.owners); n == 0 || w.owners[n-1] != o {
-			w.owners = append(w.owners, o)
+		if n := len(w.owners); n == 0 || !id.same(&w.owners[n-1], s) {
+			w.owners = append(w.owners, id.owner(s))
 		}
 		w.which = append(w.which, len(w.owners)-1)
 	}
