@@ -178,6 +178,15 @@ type where struct{ tokenizer, tenant, token string }
 
 func placeOf(e *tokenize.Entry) where { return where{e.Tokenizer, e.Tenant, e.Token} }
 
+// run is how statements over so many rows are sent: one is a transaction of its own,
+// without the round trips to begin and end one.
+func (s *Store) run(rows int) func(ctx context.Context, fn func(q querier) error) error {
+	if rows <= maxBatch {
+		return s.d.single
+	}
+	return s.d.write
+}
+
 // Insert implements tokenize.Store. A batch of up to 1,000 new entries is one
 // statement; a second one looks at those that were there already. More than that
 // are one transaction.
@@ -197,12 +206,8 @@ func (s *Store) Insert(ctx context.Context, entries []tokenize.Entry) ([]tokeniz
 	slices.SortStableFunc(order, func(a, b int) int {
 		return strings.Compare(entries[a].Token, entries[b].Token)
 	})
-	run := s.d.single
-	if len(entries) > maxBatch {
-		run = s.d.write
-	}
 	var left []int
-	err := run(ctx, func(q querier) error {
+	err := s.run(len(entries))(ctx, func(q querier) error {
 		left = left[:0]
 		for part := range slices.Chunk(order, maxBatch) {
 			rest, err := s.insertPart(ctx, q, entries, part)
@@ -376,7 +381,7 @@ func (s *Store) Take(ctx context.Context, tokenizer string, places []tokenize.Pl
 		return nil, err
 	}
 	var out []tokenize.Place
-	err := s.d.write(ctx, func(q querier) error {
+	err := s.run(len(places))(ctx, func(q querier) error {
 		out = nil
 		for part := range slices.Chunk(unique(places), maxBatch) {
 			table, args := s.at(tokenizer, part)
@@ -404,7 +409,7 @@ func (s *Store) Delete(ctx context.Context, tokenizer string, places []tokenize.
 		return 0, err
 	}
 	deleted := 0
-	err := s.d.write(ctx, func(q querier) error {
+	err := s.run(len(places))(ctx, func(q querier) error {
 		deleted = 0
 		for part := range slices.Chunk(unique(places), maxBatch) {
 			table, args := s.at(tokenizer, part)
@@ -429,7 +434,7 @@ func (s *Store) DeleteExpired(ctx context.Context, now int64, limit int) (int, e
 		return 0, err
 	}
 	deleted := int64(0)
-	err := s.d.write(ctx, func(q querier) error {
+	err := s.d.single(ctx, func(q querier) error {
 		res, err := q.ExecContext(ctx, `DELETE FROM lethe_token WHERE (token, tenant, tokenizer) IN (
 			SELECT token, tenant, tokenizer FROM lethe_token WHERE expires > 0 AND expires <= $1 OR uses_left = 0
 			ORDER BY token, tenant, tokenizer LIMIT $2)`, now, limit)
