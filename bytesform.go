@@ -119,22 +119,30 @@ func parseBase64(text []byte, ok check) ([]byte, bool, error) {
 }
 
 func parseJSON(data []byte, ok check) ([]byte, bool, error) {
+	text, null, err := parseMember(data, sealedMember)
+	if err != nil || null {
+		return nil, null, err
+	}
+	return parseBase64([]byte(text), ok)
+}
+
+// parseMember reads a JSON object that has a string as its only member, or null.
+func parseMember(data []byte, member string) (text string, null bool, err error) {
 	if string(bytes.Trim(data, " \t\r\n")) == "null" {
-		return nil, true, nil
+		return "", true, nil
 	}
 	// By tokens: Unmarshal would take a member that is named twice.
 	dec := json.NewDecoder(bytes.NewReader(data))
-	var text string
-	for i, want := range []json.Token{json.Delim('{'), sealedMember, nil, json.Delim('}')} {
+	for i, want := range []json.Token{json.Delim('{'), member, nil, json.Delim('}')} {
 		got, err := dec.Token()
 		if s, is := got.(string); i == 2 && is && s != "" {
 			text = s
 		} else if err != nil || i == 2 || got != want {
-			return nil, false, errPlaintext()
+			return "", false, errPlaintext()
 		}
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, false, errPlaintext()
+		return "", false, errPlaintext()
 	}
-	return parseBase64([]byte(text), ok)
+	return text, false, nil
 }

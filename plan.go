@@ -49,6 +49,7 @@ type (
 		names    map[string]int // of fields and, from 1<<16, of indexes
 		shadow   *shadow        // of a document
 		allowed  []Decision     // Allow per field
+		tokens   []int          // the fields that are Tokens
 	}
 	rolePlan struct {
 		path  path
@@ -71,6 +72,7 @@ type (
 		codec uint8
 		typ   reflect.Type
 		tag   fieldTag
+		token *tokenPlan // of a Token
 	}
 	indexPlan struct {
 		path     path
@@ -103,6 +105,7 @@ type planner struct {
 	documents int
 	errs      []error
 	active    map[reflect.Type]bool // types on the way down, to stop cycles
+	versions  []versionTag
 }
 
 func (p *planner) failf(label, format string, args ...any) {
@@ -161,6 +164,10 @@ func (p *planner) field(f reflect.StructField, at path, prefix, label string) {
 		p.keysField(at, tag, tagged, label)
 	case f.Type == indexType:
 		p.indexField(at, tag, tagged, prefix, label)
+	case f.Type == tokenType:
+		p.tokenField(at, tag, tagged, prefix, label)
+	case tagged && isVersionTag(tag):
+		p.versionField(f.Type, at, tag, prefix, label)
 	case isSecret(f.Type):
 		p.secretField(f.Type, at, tag, tagged, prefix, label)
 	case tagged && isRoleTag(tag):
@@ -370,6 +377,7 @@ func (p *planner) finish() {
 	if p.document {
 		p.shadowOf()
 	}
+	p.takeVersions()
 	used := make([]bool, len(p.subjects))
 	for i := range p.fields {
 		p.fields[i].scope = p.scopeOf(&p.fields[i], used)
@@ -390,6 +398,10 @@ func (p *planner) finish() {
 			continue
 		}
 		x.of = of
+		if p.fields[of].token != nil {
+			p.failf(x.label, "of=%s is a Token: search for the token itself", x.tag.of)
+			continue
+		}
 		codec := p.fields[of].codec
 		if codec == codecJSON || codec == codecFloat || codec == codecTime || codec == codecBinary {
 			p.failf(x.label, "%s values have no single spelling to search for", codecName(codec))
@@ -479,6 +491,8 @@ func short(t reflect.Type) string {
 		return "lethe.Keys"
 	case indexType:
 		return "lethe.BlindIndex"
+	case tokenType:
+		return "lethe.Token"
 	}
 	if s, ok := reflect.TypeAssert[secret](reflect.New(t)); ok {
 		return "lethe.Secret[" + s.valueType().String() + "]"

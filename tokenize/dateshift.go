@@ -35,7 +35,7 @@ type DateShift struct {
 	days int
 }
 
-var _ Tokenizer = (*DateShift)(nil)
+var _ Describer = (*DateShift)(nil)
 
 // NewDateShift checks the options, and reports all mistakes at once.
 func NewDateShift(o DateShiftOptions) (*DateShift, error) {
@@ -52,6 +52,11 @@ func NewDateShift(o DateShiftOptions) (*DateShift, error) {
 
 // Format writes "[tokenizer]", for every verb: the fields lead to keys.
 func (t *DateShift) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[tokenizer]") }
+
+// Describe implements Describer.
+func (t *DateShift) Describe() Description {
+	return Description{Purpose: t.id.purpose, Versioned: true}
+}
 
 // Tokenize moves dates written 2006-01-02; see Tokenizer. Item errors: ErrValue
 // (also for a date that would leave the years 1 to 9999), ErrNoSubject, ErrForgotten.

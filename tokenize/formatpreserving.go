@@ -34,7 +34,7 @@ type FormatPreserving struct {
 	format layout
 }
 
-var _ Tokenizer = (*FormatPreserving)(nil)
+var _ Describer = (*FormatPreserving)(nil)
 
 // NewFormatPreserving checks the options, and reports all mistakes at once.
 func NewFormatPreserving(o FormatPreservingOptions) (*FormatPreserving, error) {
@@ -48,6 +48,11 @@ func NewFormatPreserving(o FormatPreservingOptions) (*FormatPreserving, error) {
 
 // Format writes "[tokenizer]", for every verb: the fields lead to keys.
 func (t *FormatPreserving) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[tokenizer]") }
+
+// Describe implements Describer.
+func (t *FormatPreserving) Describe() Description {
+	return Description{Purpose: t.id.purpose, Versioned: true, Joinable: t.id.scope == ScopeTenant}
+}
 
 // Tokenize sets Token and KeyVersion of every item; see Tokenizer. Item errors:
 // ErrValue, ErrDomain, ErrNoSubject, ErrForgotten.

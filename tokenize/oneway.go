@@ -45,7 +45,7 @@ type OneWay struct {
 
 type oneWayKeys struct{ purpose, domain string }
 
-var _ Tokenizer = (*OneWay)(nil)
+var _ Describer = (*OneWay)(nil)
 
 // NewOneWay checks the options, and reports all mistakes at once.
 func NewOneWay(o OneWayOptions) (*OneWay, error) {
@@ -65,6 +65,11 @@ func (t *OneWay) At(period string) *OneWay {
 
 // Format writes "[tokenizer]", for every verb: the fields lead to keys.
 func (t *OneWay) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[tokenizer]") }
+
+// Describe implements Describer.
+func (t *OneWay) Describe() Description {
+	return Description{Purpose: t.id.purpose, Versioned: true, Joinable: t.id.scope == ScopeTenant, OneWay: true}
+}
 
 // Tokenize sets Token of every item to its pseudonym: 26 digits and small
 // letters, the first 128 bits of HMAC-SHA-256 of period, associated data and

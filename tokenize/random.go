@@ -61,7 +61,7 @@ type Random struct {
 	now    func() time.Time
 }
 
-var _ Tokenizer = (*Random)(nil)
+var _ Describer = (*Random)(nil)
 
 const (
 	// MaxValue is the longest value of an opaque token in bytes.
@@ -107,6 +107,9 @@ const prefixAlphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123
 
 // Format writes "[tokenizer]", for every verb: the fields lead to keys.
 func (t *Random) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[tokenizer]") }
+
+// Describe implements Describer.
+func (t *Random) Describe() Description { return Description{Purpose: t.id.purpose} }
 
 // randomKey is what Random makes of a subject's key.
 type randomKey struct {

@@ -53,6 +53,20 @@ type Item struct {
 	Err      error
 }
 
+// Description is what a program that works with any Tokenizer has to know of one.
+type Description struct {
+	Purpose   string
+	Versioned bool // Detokenize needs Item.KeyVersion once the key was rotated
+	Joinable  bool // tokens are meant to be equal across places: not to be bound to one
+	OneWay    bool // there is no Detokenize
+}
+
+// Describer is a Tokenizer that describes itself; those of this package do.
+type Describer interface {
+	Tokenizer
+	Describe() Description
+}
+
 // One tokenizes one value and returns its token and the version of the key.
 func One(ctx context.Context, t Tokenizer, subject Subject, associatedData []byte, value string) (token string, keyVersion uint32, err error) {
 	items := [1]Item{{Subject: subject, AssociatedData: associatedData, Value: value}}

@@ -1,8 +1,8 @@
 package sqlstore_test
 
 import (
-	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -27,7 +27,7 @@ func BenchmarkRandom(b *testing.B) {
 			items := func(from int) []tokenize.Item {
 				out := make([]tokenize.Item, 1000)
 				for i := range out {
-					out[i] = tokenize.Item{Subject: tokenize.Subject{Kind: "customer", ID: fmt.Sprint(from + i)}, Value: "4111111111111111"}
+					out[i] = tokenize.Item{Subject: tokenize.Subject{Kind: "customer", ID: strconv.Itoa(from + i)}, Value: "4111111111111111"}
 				}
 				return out
 			}
