@@ -58,6 +58,10 @@ func (k *Keyring) forget(ctx context.Context, s Subject, pid PID) (Receipt, erro
 	if err := s.Validate(); err != nil {
 		return Receipt{}, err
 	}
+	return k.forgetKeys(ctx, s, pid)
+}
+
+func (k *Keyring) forgetKeys(ctx context.Context, s Subject, pid PID) (Receipt, error) {
 	if k.closed.Load() {
 		return Receipt{}, ErrClosed
 	}

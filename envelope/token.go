@@ -85,7 +85,7 @@ type TokenKeys struct {
 // TokenKeys sets out[i] to the token keys of owners[i], which may repeat; all are
 // fetched in one batch. With create, a first key is made where there is none. A
 // forget of the subject ends its token keys, and a ForgetPurpose those of the
-// purpose; those of a tenant are never forgotten.
+// purpose; only ForgetTokenKey ends a tenant's own.
 //
 // The error is for the call as a whole: ErrUnavailable, or the context's.
 func (k *Keyring) TokenKeys(ctx context.Context, owners []TokenOwner, create bool, out []TokenKeys) error {
@@ -221,4 +221,14 @@ func (k *Keyring) RotateTokenKey(ctx context.Context, tenant, purpose string) er
 	}
 	_, err = k.rotate(ctx, Subject{Tenant: ref.tenant, Kind: ref.kind, ID: ref.id})
 	return err
+}
+
+// ForgetTokenKey ends a tenant's own token key for a purpose, and with it every
+// token and pseudonym made with it, for good: no other is made in its place.
+func (k *Keyring) ForgetTokenKey(ctx context.Context, tenant, purpose string) (Receipt, error) {
+	ref, err := tokenRef(&TokenOwner{Subject{Tenant: tenant}, purpose})
+	if err != nil {
+		return Receipt{}, err
+	}
+	return k.forgetKeys(ctx, Subject{Tenant: ref.tenant, Kind: ref.kind, ID: ref.id}, 0)
 }

@@ -96,6 +96,16 @@ func TestTokenKeys(t *testing.T) {
 	both, err = secrets(t, ring, tenants, false)
 	require.NoError(t, err)
 	require.Len(t, both, 2, "a tenant's own keys stay")
+
+	r, err := ring.ForgetTokenKey(t.Context(), "acme", "")
+	require.NoError(t, err)
+	require.Len(t, r.KeyIDs, 2)
+	for _, k := range []*envelope.Keyring{ring, open()} {
+		_, err = secrets(t, k, tenants, true)
+		require.ErrorIs(t, err, envelope.ErrForgotten)
+	}
+	_, err = secrets(t, ring, envelope.TokenOwner{Subject: tenants.Subject, Purpose: "fraud"}, false)
+	require.NoError(t, err)
 }
 
 // A purpose and its token keys are forgotten and readmitted together, whichever

@@ -9,7 +9,8 @@ import (
 // letter of the same case and each digit a digit; every other character stays
 // where it is. The pattern of letters, cases, digits and the rest is bound to
 // the token. A value with fewer than 1,000,000 others of its pattern is
-// ErrDomain: five letters are enough, and six digits.
+// ErrDomain: five letters are enough, and six digits. Format-preserving tokens take
+// up to 204 letters or 256 digits.
 func Alphanumeric() Format { return alphanumericFormat{} }
 
 type alphanumericFormat struct{}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/lethe-go/lethe/fpe"
 )
 
 // FormatPreservingOptions configure a FormatPreserving tokenizer.
@@ -154,6 +156,10 @@ func (t *FormatPreserving) takeApart(w *work, it *Item, i, offset int, from Side
 		return nil
 	}
 	if it.Err = t.format.split(parts, text, from); it.Err != nil {
+		return nil
+	}
+	if n := bitLength(parts.Radices); n > fpe.MaxLength {
+		it.Err = from.misfit("too much of it would be replaced: up to %d bits, at most %d are allowed", n, fpe.MaxLength)
 		return nil
 	}
 	return key

@@ -154,6 +154,7 @@ func TestMisfits(t *testing.T) {
 		{tokenize.UUID(), "3f2504e0-4f89-41d3-9a0c-0305e82c330", false},
 		{tokenize.Alphanumeric(), "abc", true},
 		{tokenize.Alphanumeric(), "", true},
+		{tokenize.Alphanumeric(), strings.Repeat("x", 300), false},
 		{tokenize.Alphanumeric(), "éééééééééé", true},
 		{short, "ada@example.com", true},
 		{short, "@example.com", false},
@@ -313,6 +314,21 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// A program that makes a tokenizer for every call is slow, not broken.
+func TestManyTokenizersOfOneKey(t *testing.T) {
+	keys := &tokenizetest.Keys{}
+	var first string
+	for range 100 {
+		f := newFPE(t, tokenize.FormatPreservingOptions{Keys: keys, Format: tokenize.SSN()})
+		token, _, err := tokenize.One(t.Context(), f, subject(1), nil, "123-45-6789")
+		require.NoError(t, err)
+		if first == "" {
+			first = token
+		}
+		require.Equal(t, first, token)
+	}
 }
 
 func TestTokenizersDoNotPrintKeys(t *testing.T) {

@@ -50,6 +50,9 @@ type preparation struct {
 	made any
 }
 
+// maxPrepared is how many tokenizers find what they made of a key.
+const maxPrepared = 32
+
 // NewKey makes a Key of a version, from 1, and its secret of KeySize uniformly
 // random bytes, which it copies.
 func NewKey(version uint32, secret []byte) (*Key, error) {
@@ -84,6 +87,9 @@ func (k *Key) prepare(by any, first func(k *Key) (any, error)) (any, error) {
 	var list []preparation
 	if p := k.prepared.Load(); p != nil {
 		list = append(list, *p...)
+	}
+	if len(list) == maxPrepared { // a program that makes tokenizers again and again
+		list = list[1:]
 	}
 	list = append(list, preparation{by, made})
 	k.prepared.Store(&list)

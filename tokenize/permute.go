@@ -223,6 +223,15 @@ func (p *permuter) mixed(w *work, i int, decrypt bool) error {
 	return errWalk
 }
 
+// bitLength bounds the bits of a number whose digits have the radices.
+func bitLength(radices []uint32) int {
+	n := 0
+	for _, r := range radices {
+		n += bits.Len32(r - 1)
+	}
+	return n
+}
+
 // product multiplies the radices, if the result is below 2^62.
 func product(radices []uint32) (uint64, bool) {
 	size := uint64(1)
