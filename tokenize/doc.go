@@ -51,6 +51,22 @@
 // forgotten person's tokens stay in tables as text that leads nowhere; remove
 // them where even that is too much.
 //
+// # Construction
+//
+// With lp for bytes preceded by their length, 4 bytes big-endian, the subkey of an
+// owner's key for a use is HKDF-Expand (RFC 5869, SHA-256) with the info
+//
+//	lp "lethe/1/token" | lp use | lp name …
+//
+// Format-preserving: use "fpe", the tokenizer's and the format's names; AES-256
+// FF1 with the tweak 0x00 | len(kept) | kept | associated data, or 0x01 and
+// SHA-256(lp kept | associated data) where both together are over 192 bytes. Random:
+// use "seal" and the tokenizer's name, AES-256-GCM with a random nonce; use
+// "fingerprint" for HMAC-SHA-256. One-way: use "pseudonym", purpose and domain,
+// HMAC-SHA-256 of lp period | lp associated data | value. Dates: use "shift", the
+// tokenizer's name and the days in decimal. What was made once turns back for
+// ever: testdata/vectors.json says so.
+//
 // # Versions
 //
 // A key that was rotated makes other tokens, and the old ones need the old

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/lethe-go/lethe/tokenize"
@@ -70,14 +71,24 @@ func OpenSQLite(ctx context.Context, path string) (*Store, error) {
 }
 
 // OpenPostgres opens a token store in PostgreSQL 13 or later; dsn is a URL or
-// key=value pairs as libpq takes them. Call Migrate before its first use. It must
-// connect to the primary. No error repeats the dsn.
+// key=value pairs as libpq takes them. Call Migrate before its first use. A standby
+// is refused: of several hosts the primary is used. Commits wait for the disk, also
+// where the server's default is synchronous_commit=off. No error repeats the dsn.
 func OpenPostgres(ctx context.Context, dsn string) (*Store, error) {
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return nil, errors.New("sqlstore: the PostgreSQL connection string does not parse; write postgres://user@host:5432/database?sslmode=verify-full")
 	}
-	db := stdlib.OpenDB(*config)
+	asked := config.ValidateConnect
+	config.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		if asked != nil {
+			if err := asked(ctx, conn); err != nil {
+				return err
+			}
+		}
+		return pgconn.ValidateConnectTargetSessionAttrsPrimary(ctx, conn)
+	}
+	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(commitDurably))
 	db.SetMaxOpenConns(postgresConns)
 	db.SetMaxIdleConns(postgresConns)
 	s := NewPostgres(db)
@@ -94,8 +105,19 @@ func OpenPostgres(ctx context.Context, dsn string) (*Store, error) {
 func NewSQLite(db *sql.DB) *Store { return &Store{db: db, d: newSQLite(db)} }
 
 // NewPostgres uses an open database of pgx/v5/stdlib, which must connect to the
-// primary.
+// primary, with synchronous_commit on.
 func NewPostgres(db *sql.DB) *Store { return &Store{db: db, d: &postgres{db: db}} }
+
+// commitDurably turns an asynchronous commit on a connection into a synchronous
+// one: a token that a crash undoes was given out already.
+func commitDurably(ctx context.Context, conn *pgx.Conn) error {
+	var mode string
+	if err := conn.QueryRow(ctx, "SHOW synchronous_commit").Scan(&mode); err != nil || mode != "off" {
+		return err
+	}
+	_, err := conn.Exec(ctx, "SET synchronous_commit TO on")
+	return err
+}
 
 // Close closes the database if the Store opened it.
 func (s *Store) Close() error {
