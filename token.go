@@ -22,7 +22,8 @@ import (
 // tokenizer but a random one needs it.
 //
 // A token is bound to the record's subject, the record and the field, unless its
-// tokenizer makes tokens to be joined on. It is not bound to the row.
+// tokenizer makes tokens to be joined on. It is not bound to the row. Rewrap leaves
+// tokens alone; Reseal makes those of opened fields anew under the newest key.
 //
 // The codecs move the token. Unlike a Secret's they cannot tell a token from
 // plaintext: Scan and UnmarshalText take any text for a token. Take input in an

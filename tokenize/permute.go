@@ -85,8 +85,13 @@ func (w *work) release() {
 	clear(w.owners)
 	clear(w.sets)
 	clear(w.keys)
-	workPool.Put(w)
+	if cap(w.parts) <= maxKept {
+		workPool.Put(w)
+	}
 }
+
+// maxKept is the most items whose memory is kept for the next call.
+const maxKept = 2048
 
 // mark notes what is in text and tweak before they are used again.
 func (w *work) mark() { w.text0, w.tweak0 = max(w.text0, len(w.text)), max(w.tweak0, len(w.tweak)) }
