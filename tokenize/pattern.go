@@ -27,6 +27,9 @@ import (
 // There is no guessing in a match: what follows {n,m} must start with a
 // symbol that the class does not have. A pattern whose shortest value leaves fewer
 // than 1,000,000 values is refused with ErrDomain and the arithmetic.
+//
+// The text of the pattern is the name of the format: written in another way it
+// makes other tokens.
 func Pattern(pattern string) (Format, error) {
 	p := &patternParser{text: pattern}
 	f, err := p.parse()
