@@ -36,10 +36,11 @@ func (k tokenKeys) TokenKeys(ctx context.Context, owners []tokenize.Owner, creat
 	for i := range sets[:n] {
 		found := &out[i]
 		switch {
+		case found.Err == nil:
 		case errors.Is(found.Err, ErrForgotten):
 			sets[i].Err = fmt.Errorf("%w: %w", tokenize.ErrForgotten, found.Err)
 			continue
-		case found.Err != nil:
+		default:
 			sets[i].Err = found.Err
 			continue
 		}
@@ -63,7 +64,7 @@ func tokenKeySet(keys []*envelope.TokenKey) ([]*tokenize.Key, error) {
 		}
 		older, err := tokenKeySet(keys[1:])
 		return append([]*tokenize.Key{key}, older...), err
-	})
+	}) // the same list for as long as keys[0] is: older versions do not come later
 	all, _ := made.([]*tokenize.Key)
 	return all, err
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // tokenKind is the subject kind of tenants' own token keys, and tokenPurpose
@@ -51,9 +52,9 @@ type TokenOwner struct {
 // returns it: what is made of it must not be kept elsewhere.
 type TokenKey struct {
 	version uint32
-	mu      sync.Mutex
 	secret  [keySize]byte
-	made    any
+	mu      sync.Mutex // held while it is made
+	made    atomic.Pointer[any]
 }
 
 // Version returns the key's version, from 1.
@@ -62,16 +63,19 @@ func (t *TokenKey) Version() uint32 { return t.version }
 // Make returns what f made of the secret the first time, which is kept with the
 // key and dropped with it. f must not keep the secret.
 func (t *TokenKey) Make(f func(version uint32, secret []byte) (any, error)) (any, error) {
+	if made := t.made.Load(); made != nil {
+		return *made, nil
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.made != nil {
-		return t.made, nil
+	if made := t.made.Load(); made != nil {
+		return *made, nil
 	}
 	secret := t.secret
 	defer clear(secret[:])
 	made, err := f(t.version, secret[:])
 	if err == nil {
-		t.made = made
+		t.made.Store(&made)
 	}
 	return made, err
 }
