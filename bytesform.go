@@ -129,7 +129,11 @@ func parseJSON(data []byte, ok check) ([]byte, bool, error) {
 	case len(data) == 0 || data[0] != '{':
 		return nil, false, errPlaintext
 	case bytes.IndexByte(data, '\\') >= 0:
-		return parseEscaped(data, ok)
+		text, err := parseMember(data, sealedMember)
+		if err != nil {
+			return nil, false, err
+		}
+		return parseBase64([]byte(text), ok)
 	}
 	text, rest, is := cutSealed(data)
 	if !is || len(rest) > 0 {
@@ -168,21 +172,20 @@ func skipSpace(b []byte) []byte {
 	return b
 }
 
-// parseEscaped is parseJSON where a string is written with escapes: by tokens,
-// since Unmarshal would take a member that is named twice.
-func parseEscaped(data []byte, ok check) ([]byte, bool, error) {
+// parseMember reads a JSON object that has a string as its only member: by
+// tokens, since Unmarshal would take a member that is named twice.
+func parseMember(data []byte, member string) (text string, err error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
-	var text string
-	for i, want := range []json.Token{json.Delim('{'), sealedMember, nil, json.Delim('}')} {
+	for i, want := range []json.Token{json.Delim('{'), member, nil, json.Delim('}')} {
 		got, err := dec.Token()
 		if s, is := got.(string); i == 2 && is && s != "" {
 			text = s
 		} else if err != nil || i == 2 || got != want {
-			return nil, false, errPlaintext
+			return "", errPlaintext
 		}
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, false, errPlaintext
+		return "", errPlaintext
 	}
-	return parseBase64([]byte(text), ok)
+	return text, nil
 }

@@ -32,8 +32,12 @@
 //
 //	Secret      group=G purpose=P mask=M json
 //	BlindIndex  of=FIELD norm=N bits=B
+//	Token       token=TOKENIZER group=G mask=M
 //
-// A plain field carries a role: subject=KIND, or subject=KIND,group=G for the
+// A [Token]'s column holds a token of the value, made by a tokenizer of package
+// tokenize that Options names.
+//
+// A plain field carries a role: version=FIELD beside a Token; subject=KIND, or subject=KIND,group=G for the
 // fields of group G; id for the row's identity, which is then bound to the
 // row's keys; or both (subject=customer,id). Structs nested by value or by
 // pointer take a name, which prefixes theirs with a dot; embedded structs

@@ -8,12 +8,15 @@ import (
 	"reflect"
 
 	"github.com/lethe-go/lethe/envelope"
+	"github.com/lethe-go/lethe/tokenize"
 )
 
 // Options configure a Sealer.
 type Options struct {
 	// Policy decides what a call may open; nil allows everything.
 	Policy Policy
+	// Tokenizers are those that the tags of Token fields name.
+	Tokenizers map[string]tokenize.Tokenizer
 	// RequireTenant makes every call fail but those of a Sealer from Tenant.
 	RequireTenant bool
 }
@@ -48,6 +51,9 @@ func For[T any](ring *envelope.Keyring, opts ...Options) (*Sealer[T], error) {
 	s := &Sealer[T]{core{ring: ring, plan: p}}
 	if len(opts) == 1 {
 		s.opts = opts[0]
+	}
+	if err := p.bindTokenizers(s.opts.Tokenizers); err != nil {
+		return nil, err
 	}
 	return s, nil
 }

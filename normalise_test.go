@@ -207,6 +207,7 @@ func FuzzNormalise(f *testing.F) {
 	for _, s := range normaliserSamples {
 		f.Add(s)
 	}
+	f.Add("\xf6ǆ") // behind a byte that is not UTF-8
 	f.Fuzz(func(t *testing.T, in string) {
 		for name, norm := range normalisers {
 			out := norm(in)

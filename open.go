@@ -24,6 +24,10 @@ func (s *core) open(ctx context.Context, at unsafe.Pointer, opts []OpenOption) e
 	if err != nil {
 		return err
 	}
+	turned, err := s.turnTokens(ctx, rows{at, 0, 1}, decided)
+	if err != nil {
+		return err
+	}
 	var room few
 	var o owners
 	p, rec, broken := s.collect(parts{room.scopes[:0], room.cells[:0], room.refs[:0]}, 0, at, &o, decided, nil)
@@ -36,6 +40,7 @@ func (s *core) open(ctx context.Context, at unsafe.Pointer, opts []OpenOption) e
 	}
 	failed := s.fail(broken)
 	failed = s.reveal(recs[0].Cells, p.refs, decided, failed)
+	failed = turned.reveal(s.plan, decided, failed)
 	s.denyRest(at, decided)
 	return failed.orNil()
 }
@@ -48,6 +53,10 @@ func (s *core) openAll(ctx context.Context, all rows, opts []OpenOption) error {
 		return err
 	}
 	decided, err := s.decide(ctx, all.n, opts)
+	if err != nil {
+		return err
+	}
+	turned, err := s.turnTokens(ctx, all, decided)
 	if err != nil {
 		return err
 	}
@@ -76,6 +85,7 @@ func (s *core) openAll(ctx context.Context, all rows, opts []OpenOption) error {
 		failed = s.reveal(cells, sc.refs[at:at+len(cells)], decided, failed)
 		at += len(cells)
 	}
+	failed = turned.reveal(s.plan, decided, failed)
 	for i := range all.n {
 		s.denyRest(all.at(i), decided)
 	}
@@ -109,7 +119,7 @@ func (s *core) collect(to parts, n int, row unsafe.Pointer, o *owners, decided [
 		}
 		f := &p.fields[i]
 		secret := f.at.secret(row)
-		if secret == nil {
+		if secret == nil || f.token != nil { // turnTokens has those
 			continue
 		}
 		st := *secret

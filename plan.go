@@ -52,6 +52,7 @@ type (
 		allowed  []Decision     // Allow per field
 		pointers bool           // a sealed field lies behind a pointer
 		rereads  atomic.Bool    // a row that Marshal wrote was read back
+		tokens   []int          // the fields that are Tokens
 	}
 	rolePlan struct {
 		path  path
@@ -74,6 +75,7 @@ type (
 		codec uint8
 		typ   reflect.Type
 		tag   fieldTag
+		token *tokenPlan // of a Token
 	}
 	indexPlan struct {
 		path     path
@@ -107,7 +109,9 @@ func secretShaped(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && t.NumField() == 2 && t.Field(1).Type == stateType
 }
 
-func isOurs(t reflect.Type) bool { return t == keysType || t == indexType || isSecret(t) }
+func isOurs(t reflect.Type) bool {
+	return t == keysType || t == indexType || t == tokenType || isSecret(t)
+}
 
 // planner collects the fields of a type, and every mistake in its tags.
 type planner struct {
@@ -116,6 +120,7 @@ type planner struct {
 	documents int
 	errs      []error
 	active    map[reflect.Type]bool // types on the way down, to stop cycles
+	versions  []versionTag
 }
 
 func (p *planner) failf(label, format string, args ...any) {
@@ -174,6 +179,10 @@ func (p *planner) field(f reflect.StructField, at path, prefix, label string) {
 		p.keysField(at, tag, tagged, label)
 	case f.Type == indexType:
 		p.indexField(at, tag, tagged, prefix, label)
+	case f.Type == tokenType:
+		p.tokenField(at, tag, tagged, prefix, label)
+	case tagged && isVersionTag(tag):
+		p.versionField(f.Type, at, tag, prefix, label)
 	case isSecret(f.Type):
 		p.secretField(f.Type, at, tag, tagged, prefix, label)
 	case secretShaped(f.Type):
@@ -388,6 +397,7 @@ func (p *planner) finish() {
 	if p.document {
 		p.shadowOf()
 	}
+	p.takeVersions()
 	used := make([]bool, len(p.subjects))
 	for i := range p.fields {
 		p.fields[i].scope = p.scopeOf(&p.fields[i], used)
@@ -408,6 +418,10 @@ func (p *planner) finish() {
 			continue
 		}
 		x.of = of
+		if p.fields[of].token != nil {
+			p.failf(x.label, "of=%s is a Token: search for the token itself", x.tag.of)
+			continue
+		}
 		codec := p.fields[of].codec
 		if codec == codecJSON || codec == codecFloat || codec == codecTime || codec == codecBinary {
 			p.failf(x.label, "%s values have no single spelling to search for", codecName(codec))
@@ -497,6 +511,8 @@ func short(t reflect.Type) string {
 		return "lethe.Keys"
 	case indexType:
 		return "lethe.BlindIndex"
+	case tokenType:
+		return "lethe.Token"
 	}
 	if s, ok := reflect.TypeAssert[secret](reflect.New(t)); ok {
 		return "lethe.Secret[" + s.valueType().String() + "]"

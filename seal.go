@@ -23,6 +23,10 @@ func (s *core) seal(ctx context.Context, at unsafe.Pointer, anew bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	made, err := s.makeTokens(ctx, rows{at, 0, 1}, anew)
+	if err != nil {
+		return err
+	}
 	var room few
 	var o owners
 	p, rec, sealing, err := s.gather(parts{room.scopes[:0], room.cells[:0], room.refs[:0]}, 0, at, &o, anew)
@@ -51,6 +55,7 @@ func (s *core) seal(ctx context.Context, at unsafe.Pointer, anew bool) error {
 		s.install(at, headers[0], p.cells, p.refs, indexKeys, anew)
 	}
 	s.settleNulls(at)
+	made.install()
 	return nil
 }
 
@@ -60,6 +65,10 @@ func (s *core) sealAll(ctx context.Context, all rows) error {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
+		return err
+	}
+	made, err := s.makeTokens(ctx, all, false)
+	if err != nil {
 		return err
 	}
 	sc := newScratch()
@@ -99,6 +108,7 @@ func (s *core) sealAll(ctx context.Context, all rows) error {
 	for i := range all.n {
 		s.settleNulls(all.at(i))
 	}
+	made.install()
 	return nil
 }
 
@@ -150,6 +160,11 @@ func (s *core) gather(to parts, n int, row unsafe.Pointer, o *owners, anew bool)
 			continue
 		}
 		st := *at
+		if f.token != nil { // makeTokens has its value
+			held = held || st != nil && st.sealed != nil
+			nulled = nulled || st == nullGiven || st.statusOf() == StatusPlain
+			continue
+		}
 		switch take, err := f.takes(st, fresh, anew); {
 		case err != nil:
 			return to, none, false, fmt.Errorf("field %q: %w", f.name, err)

@@ -19,6 +19,7 @@ type fieldTag struct {
 	norm    string
 	bits    int
 	json    bool
+	token   string
 }
 
 // roleTag is a parsed tag of a plain field.
@@ -44,7 +45,7 @@ func splitTag(tag string) []option {
 }
 
 // notYet are options whose names are reserved.
-var notYet = map[string]bool{"token": true, "retain": true}
+var notYet = map[string]bool{"retain": true}
 
 // isRoleTag tells a plain field's role from a name with options.
 func isRoleTag(tag string) bool {
@@ -58,6 +59,8 @@ func checkOption(o option, seen map[string]bool, allowed []string) error {
 		return fmt.Errorf("option %q is given twice", o.key)
 	case notYet[o.key]:
 		return fmt.Errorf("option %q does nothing yet, so it is refused", o.key)
+	case o.key == "token" && !slices.Contains(allowed, "token"):
+		return errors.New("option \"token\" belongs on a field of type lethe.Token, whose column holds the token")
 	case !slices.Contains(allowed, o.key):
 		return fmt.Errorf("unknown option %q here; known: %s", o.key, strings.Join(allowed, ", "))
 	}
@@ -111,6 +114,8 @@ func parseFieldTag(tag string, allowed ...string) (fieldTag, error) {
 			t.bits = n
 		case "json":
 			t.json = true
+		case "token":
+			t.token = o.value
 		}
 	}
 	return t, errors.Join(errs...)

@@ -141,7 +141,7 @@ func TestForReportsEveryMistake(t *testing.T) { //nolint:maintidx // a table
 			ID   string     `lethe:"subject=user"`
 			Fine secretText `lethe:"fine"`
 			Bad  secretText `lethe:"bad,token=card"`
-		}](".Bad:", `"token" does nothing yet`),
+		}](".Bad:", `"token" belongs on a field of type lethe.Token`),
 		"retain": refusesTags[struct {
 			Keys lethe.Keys `lethe:"rows"`
 			ID   string     `lethe:"subject=user"`
@@ -796,7 +796,7 @@ func TestForReportsAllMistakesAtOnce(t *testing.T) {
 	got := forMistakes[wrong](t, envelopetest.NewKeyring(t))
 	require.True(t, strings.HasPrefix(got, "lethe: the tags of lethe_test.wrong are wrong:\n"), got)
 	for _, want := range []string{
-		"wrong.Keys: ", "wrong.ID: float64", `wrong.Email: unknown option "colour"`, `unknown mask "half"`, `"token" does nothing yet`,
+		"wrong.Keys: ", "wrong.ID: float64", `wrong.Email: unknown option "colour"`, `unknown mask "half"`, `"token" belongs on a field of type lethe.Token`,
 		"wrong.Index: bits=4", "wrong.List: ", "wrong.Point: ", "wrong.Fine: whose is it?",
 	} {
 		require.Contains(t, got, want)

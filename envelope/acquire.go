@@ -231,7 +231,7 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		if ref.kind == indexKind {
 			kind = KindIndex
 		}
-		set, err := k.buildSet(group, kind, resolved)
+		set, err := k.buildSet(group, kind, ref.token(), resolved)
 		if !mint && (errors.Is(err, ErrDecrypt) || errors.Is(err, ErrKeyMissing)) {
 			out[ref] = damagedSet(err) // the others open
 			continue
@@ -300,8 +300,9 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 	return out, false, nil
 }
 
-// buildSet unwraps the live versions of one key; nil if there are none.
-func (k *Keyring) buildSet(rows []KeyRow, kind KeyKind, pages map[PageID]*pageKey) (*keySet, error) {
+// buildSet unwraps the live versions of one key, of a kind or a token key; nil if
+// there are none.
+func (k *Keyring) buildSet(rows []KeyRow, kind KeyKind, token bool, pages map[PageID]*pageKey) (*keySet, error) {
 	slices.SortFunc(rows, func(a, b KeyRow) int { return int(int64(a.Seq) - int64(b.Seq)) })
 	set := &keySet{}
 	for i := range rows {
@@ -316,7 +317,11 @@ func (k *Keyring) buildSet(rows []KeyRow, kind KeyKind, pages map[PageID]*pageKe
 		if err != nil {
 			return nil, err
 		}
-		err = set.add(row, secret)
+		if token {
+			set.addToken(row, secret)
+		} else {
+			err = set.add(row, secret)
+		}
 		clear(secret)
 		if err != nil {
 			return nil, err

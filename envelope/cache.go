@@ -69,6 +69,7 @@ func (s *keySet) is(ref *keyRef) bool {
 type moreKeys struct {
 	older  []subjectKey // ascending seq
 	index  IndexKeys    // of an index key, newest first
+	token  []*TokenKey  // of a token key, newest first
 	damage error        // why the rows do not open; such a set is not cached
 }
 
@@ -113,7 +114,7 @@ func (s *keySet) extended(expires int64) *keySet {
 	}
 	out.newest = s.newest
 	if s.more != nil {
-		out.more = &moreKeys{older: slices.Clone(s.more.older), index: slices.Clone(s.more.index)}
+		out.more = &moreKeys{older: slices.Clone(s.more.older), index: slices.Clone(s.more.index), token: slices.Clone(s.more.token)}
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -34,19 +35,33 @@ func (k *Keyring) Forget(ctx context.Context, s Subject) (Receipt, error) {
 }
 
 // ForgetPurpose is Forget for one purpose of the subject: a consent withdrawn
-// for good. Other purposes are not affected.
+// for good. Other purposes are not affected. Where token keys of the purpose were
+// ever made they are forgotten by a ledger entry of their own; the receipt has
+// the keys of both.
 func (k *Keyring) ForgetPurpose(ctx context.Context, s Subject, purpose string) (Receipt, error) {
+	if strings.HasPrefix(purpose, "\x00") {
+		return Receipt{}, errReserved
+	}
 	pid, err := k.ensurePurpose(ctx, purpose)
 	if err != nil {
 		return Receipt{}, err
 	}
-	return k.forget(ctx, s, pid)
+	r, err := k.forget(ctx, s, pid)
+	if err != nil {
+		return r, err
+	}
+	err = k.forgetTokens(ctx, s, purpose, &r)
+	return r, err
 }
 
 func (k *Keyring) forget(ctx context.Context, s Subject, pid PID) (Receipt, error) {
 	if err := s.Validate(); err != nil {
 		return Receipt{}, err
 	}
+	return k.forgetKeys(ctx, s, pid)
+}
+
+func (k *Keyring) forgetKeys(ctx context.Context, s Subject, pid PID) (Receipt, error) {
 	if k.closed.Load() {
 		return Receipt{}, ErrClosed
 	}
@@ -123,6 +138,11 @@ func (k *Keyring) ReadmitPurpose(ctx context.Context, s Subject, purpose string)
 	if !ok {
 		return fmt.Errorf("%w: the purpose was never used", ErrNotForgotten)
 	}
+	if tokens, ok := k.purposeID(tokenPurpose + purpose); ok {
+		if err := k.readmit(ctx, s, tokens); err != nil && !errors.Is(err, ErrNotForgotten) {
+			return err
+		}
+	}
 	return k.readmit(ctx, s, pid)
 }
 
@@ -191,6 +211,13 @@ func (k *Keyring) uncache(s Subject, pid PID) {
 func (k *Keyring) Rotate(ctx context.Context, s Subject) (versions int, err error) {
 	if err := s.Validate(); err != nil {
 		return 0, err
+	}
+	return k.rotate(ctx, s)
+}
+
+func (k *Keyring) rotate(ctx context.Context, s Subject) (versions int, err error) {
+	if k.closed.Load() {
+		return 0, ErrClosed
 	}
 	ctx, cancel := k.bound(ctx, 4)
 	defer cancel()

@@ -124,7 +124,7 @@ func (k *Keyring) mint(ctx context.Context, mints []mintReq, sets map[keyRef]*ke
 		leaf := &slots[at]
 		page := pages[leaf.Page]
 		row := KeyRow{Tree: k.tree, Page: leaf.Page, PageGen: leaf.Gen, Kind: m.kind, Suite: k.opts.Suite, RefVer: refVersion, SRef: m.sref, PID: pid, Seq: m.seq, State: 1, Created: now}
-		if m.kind == KindSubject {
+		if m.kind == KindSubject && !m.ref.token() { // tokens change when their key does: only by Rotate
 			row.SealUntil = until
 		}
 		rand.Read(row.KID[:])
@@ -168,7 +168,9 @@ func (k *Keyring) mint(ctx context.Context, mints []mintReq, sets map[keyRef]*ke
 			continue
 		}
 		set := sets[mints[i].ref].extended(expires)
-		if err := set.add(&in.Keys[i], secrets[i]); err != nil {
+		if mints[i].ref.token() {
+			set.addToken(&in.Keys[i], secrets[i])
+		} else if err := set.add(&in.Keys[i], secrets[i]); err != nil {
 			return nil, false, err
 		}
 		sets[mints[i].ref] = set

@@ -68,6 +68,9 @@ func newShape(r *Record) (*shape, error) {
 		if err := validName("purpose", purpose); err != nil {
 			return nil, err
 		}
+		if strings.HasPrefix(purpose, "\x00") {
+			return nil, errReserved
+		}
 		s.scopes[i] = scopeShape{group: group, purpose: purpose, tag: scopeTag(group, purpose), names: appendScopeNames(nil, name, group, purpose)}
 		s.order[i] = i
 	}

@@ -40,10 +40,11 @@ var rooms = map[string][]string{
 var drivers = []string{
 	"envelope/memstore", "envelope/memledger", "envelope/fileledger", "envelope/sqlstore", "envelope/storetest",
 	"envelope/envelopetest", "kms/kmstest", "kms/localkms", "kms/vaultkms",
+	"tokenize/memstore", "tokenize/sqlstore", "tokenize/storetest", "tokenize/tokenizetest",
 }
 
 // testkits are drivers that bring others along, for users' tests.
-var testkits = []string{"envelope/storetest", "envelope/envelopetest", "kms/kmstest"}
+var testkits = []string{"envelope/storetest", "envelope/envelopetest", "kms/kmstest", "tokenize/storetest", "tokenize/tokenizetest"}
 
 // xModules is all the core may need outside the standard library.
 var xModules = []string{"golang.org/x/crypto", "golang.org/x/text", "golang.org/x/sync", "golang.org/x/sys"}
@@ -162,7 +163,7 @@ func goList(t *testing.T) map[string]pkg {
 
 func TestImportsRunDownwards(t *testing.T) {
 	graph := goList(t)
-	for _, must := range []string{module, module + "/envelope", module + "/kms", module + "/fpe"} {
+	for _, must := range []string{module, module + "/envelope", module + "/kms", module + "/fpe", module + "/tokenize"} {
 		if _, ok := graph[must]; !ok {
 			t.Errorf("%s is not in the graph", must)
 		}
@@ -189,6 +190,7 @@ func TestTheRulesBite(t *testing.T) {
 		"driver to driver":       one(module+"/envelope/sqlstore", module+"/envelope/memstore"),
 		"driver and the root":    one(module+"/envelope/sqlstore", module),
 		"sideways":               one(module+"/fpe", module+"/kms"),
+		"tokens and keys":        one(module+"/tokenize", module+"/envelope"),
 		"examples":               one(module, module+"/examples/x"),
 		"foreign":                one(module+"/kms", "example.com/x"),
 		"another golang.org/x":   one(module+"/kms", "golang.org/x/net"),

@@ -1,0 +1,18 @@
+module github.com/lethe-go/lethe/tokenize/phone
+
+go 1.26.0
+
+require (
+	github.com/lethe-go/lethe v0.0.0
+	github.com/nyaruka/phonenumbers v1.8.1
+	github.com/stretchr/testify v1.12.1
+)
+
+require (
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+	google.golang.org/protobuf v1.36.11 // indirect
+)
+
+replace github.com/lethe-go/lethe => ../..

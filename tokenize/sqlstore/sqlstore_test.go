@@ -1,0 +1,112 @@
+package sqlstore_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-go/lethe/tokenize"
+	"github.com/lethe-go/lethe/tokenize/sqlstore"
+	"github.com/lethe-go/lethe/tokenize/storetest"
+)
+
+const postgresEnv = "LETHE_TEST_POSTGRES"
+
+type opener func(t testing.TB) *sqlstore.Store
+
+func newSQLite(t testing.TB) opener {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tokens & more?.db")
+	return func(t testing.TB) *sqlstore.Store {
+		t.Helper()
+		s, err := sqlstore.OpenSQLite(t.Context(), path)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+}
+
+func newPostgres(t testing.TB) opener {
+	t.Helper()
+	dsn := os.Getenv(postgresEnv)
+	if dsn == "" {
+		t.Skip(postgresEnv + " is not set: PostgreSQL is NOT tested")
+	}
+	admin, err := sql.Open("pgx", dsn)
+	require.NoError(t, err)
+	name := fmt.Sprintf("lethe_tokens_%d", time.Now().UnixNano())
+	_, err = admin.ExecContext(t.Context(), "CREATE SCHEMA "+name)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := admin.ExecContext(context.WithoutCancel(t.Context()), "DROP SCHEMA "+name+" CASCADE")
+		require.NoError(t, err)
+		require.NoError(t, admin.Close())
+	})
+	separator := "?"
+	if strings.Contains(dsn, "?") {
+		separator = "&"
+	}
+	return func(t testing.TB) *sqlstore.Store {
+		t.Helper()
+		s, err := sqlstore.OpenPostgres(t.Context(), dsn+separator+"search_path="+name)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+}
+
+// onEach runs a test on each engine.
+func onEach(t *testing.T, test func(t *testing.T, open opener)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) { test(t, newSQLite(t)) })
+	t.Run("postgres", func(t *testing.T) { test(t, newPostgres(t)) })
+}
+
+func TestSuite(t *testing.T) {
+	for name, fresh := range map[string]func(t testing.TB) opener{"sqlite": newSQLite, "postgres": newPostgres} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Run(t, func(t *testing.T) (tokenize.Store, func(t *testing.T) tokenize.Store) {
+				open := fresh(t)
+				s := open(t)
+				require.NoError(t, s.Migrate(t.Context()))
+				return s, func(t *testing.T) tokenize.Store { return open(t) }
+			})
+		})
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	onEach(t, func(t *testing.T, open opener) {
+		s := open(t)
+		_, err := s.Insert(t.Context(), []tokenize.Entry{{Token: "t"}})
+		require.Error(t, err, "nothing makes tables by itself")
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				if err := open(t).Migrate(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		require.NoError(t, s.Migrate(t.Context()))
+	})
+}
+
+func TestOpenErrorsKeepTheDSN(t *testing.T) {
+	_, err := sqlstore.OpenPostgres(t.Context(), "postgres://u:hunter2@[::1")
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "hunter2")
+	for _, path := range []string{"", ":memory:", "file:x", filepath.Join(t.TempDir(), "no", "such", "dir", "x.db")} {
+		_, err := sqlstore.OpenSQLite(t.Context(), path)
+		require.Error(t, err)
+	}
+}
