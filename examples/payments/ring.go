@@ -40,7 +40,7 @@ func openRing(ctx context.Context, dir string) (_ *keyring, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("-dir must be empty: %w", err)
 	}
-	ledger, err := fileledger.Create(filepath.Join(dir, "forgets.ledger")) //nolint:contextcheck // a local file
+	ledger, err := fileledger.Create(ctx, filepath.Join(dir, "forgets.ledger"))
 	if err != nil {
 		return nil, err
 	}
