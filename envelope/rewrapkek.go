@@ -297,8 +297,8 @@ func (k *Keyring) pageSecret(ctx context.Context, p PageRow) ([]byte, error) {
 	if p.ParentGen != gen {
 		return nil, errStalePage
 	}
-	secret, err := suite.open(aead, nil, p.Wrapped, p.appendAAD(nil, k.id))
-	if err != nil || len(secret) != keySize {
+	secret, err := suite.openKey(aead, p.Wrapped, p.appendAAD(nil, k.id))
+	if err != nil {
 		return nil, fmt.Errorf("%w: page %d of the key store was changed", ErrDecrypt, p.Page)
 	}
 	return secret, nil
