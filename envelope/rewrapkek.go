@@ -16,7 +16,8 @@ import (
 // never protects a page that a forgotten key could be opened under.
 //
 // Records are not touched. Other processes follow when their copy of the root
-// expires; give them the new key as Options.MoreKeys beforehand. The old root's
+// expires; give them the new key as Options.MoreKeys beforehand. Here the key takes
+// the place of one with the same KeyURI, if any. The old root's
 // wrap stays in the store, marked as retiring. One transaction writes it all:
 // an interrupted call leaves the old root, or the new one, complete.
 func (k *Keyring) RewrapKEK(ctx context.Context, key kms.Key) error {
