@@ -296,11 +296,13 @@ func (k *Keyring) openSystem(ctx context.Context, meta Meta) error {
 		return err
 	}
 	k.refKey = newMACKey(ref)
+	clear(ref)
 	mac, err := k.systemKey(ctx, KindLedger)
 	if err != nil {
 		return err
 	}
 	k.led.key = newMACKey(mac)
+	clear(mac)
 	return k.openLedger(ctx, meta)
 }
 

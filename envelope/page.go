@@ -143,8 +143,8 @@ func unwrapPage(p *PageRow, id StoreID, suite Suite, aead cipher.AEAD) (*pageKey
 	if !p.Suite.valid() {
 		return nil, fmt.Errorf("%w: page %d has unknown suite %d", ErrDecrypt, p.Page, p.Suite)
 	}
-	secret, err := suite.open(aead, nil, p.Wrapped, p.appendAAD(nil, id))
-	if err != nil || len(secret) != keySize {
+	secret, err := suite.openKey(aead, p.Wrapped, p.appendAAD(nil, id))
+	if err != nil {
 		return nil, fmt.Errorf("%w: page %d of the key store was changed", ErrDecrypt, p.Page)
 	}
 	defer clear(secret)
@@ -171,8 +171,8 @@ func (k *Keyring) unwrapRow(row *KeyRow, pages map[PageID]*pageKey) ([]byte, err
 	if !ok || row.Tree != k.tree || row.Expires != 0 || !row.Suite.valid() || row.State != 1 {
 		return nil, fmt.Errorf("%w: key row %x has a purpose, tree, suite, state or expiry this version does not know", ErrDecrypt, row.KID)
 	}
-	secret, err := page.suite.open(page.aead, nil, row.Wrapped, row.appendAAD(nil, k.id, name))
-	if err != nil || len(secret) != keySize {
+	secret, err := page.suite.openKey(page.aead, row.Wrapped, row.appendAAD(nil, k.id, name))
+	if err != nil {
 		return nil, fmt.Errorf("%w: key row %x of the key store was changed", ErrDecrypt, row.KID)
 	}
 	return secret, nil

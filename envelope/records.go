@@ -429,6 +429,9 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record, got key
 		return nil
 	}
 	var sets map[keyRef]*keySet
+	for i := range refs {
+		k.cache.del(refs[i])
+	}
 	if len(refs) > 0 {
 		// Not acquire: a load already under way may have read before the key was made.
 		var err error

@@ -16,7 +16,8 @@ import (
 // never protects a page that a forgotten key could be opened under.
 //
 // Records are not touched. Other processes follow when their copy of the root
-// expires; give them the new key as Options.MoreKeys beforehand. The old root's
+// expires; give them the new key as Options.MoreKeys beforehand. Here the key takes
+// the place of one with the same KeyURI, if any. The old root's
 // wrap stays in the store, marked as retiring. One transaction writes it all:
 // an interrupted call leaves the old root, or the new one, complete.
 func (k *Keyring) RewrapKEK(ctx context.Context, key kms.Key) error {
@@ -297,8 +298,8 @@ func (k *Keyring) pageSecret(ctx context.Context, p PageRow) ([]byte, error) {
 	if p.ParentGen != gen {
 		return nil, errStalePage
 	}
-	secret, err := suite.open(aead, nil, p.Wrapped, p.appendAAD(nil, k.id))
-	if err != nil || len(secret) != keySize {
+	secret, err := suite.openKey(aead, p.Wrapped, p.appendAAD(nil, k.id))
+	if err != nil {
 		return nil, fmt.Errorf("%w: page %d of the key store was changed", ErrDecrypt, p.Page)
 	}
 	return secret, nil

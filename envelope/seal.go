@@ -3,6 +3,8 @@ package envelope
 import (
 	"crypto/cipher"
 	"crypto/rand"
+
+	"github.com/lethe-go/lethe/envelope/internal/secret"
 )
 
 // seal appends nonce, ciphertext and tag to dst.
@@ -33,6 +35,17 @@ func (s Suite) open(a cipher.AEAD, dst, body, aad []byte) ([]byte, error) {
 		return nil, ErrDecrypt
 	}
 	return out, nil
+}
+
+// openKey unwraps a 32-byte key, which the caller wipes.
+func (s Suite) openKey(a cipher.AEAD, wrapped, aad []byte) (key []byte, err error) {
+	key = make([]byte, 0, keySize)
+	secret.Do(func() { key, err = s.open(a, key, wrapped, aad) })
+	if err == nil && len(key) != keySize {
+		clear(key)
+		err = ErrDecrypt
+	}
+	return key, err
 }
 
 // wrapKey seals a 32-byte key under another.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"golang.org/x/crypto/chacha20poly1305"
+
+	"github.com/lethe-go/lethe/envelope/internal/secret"
 )
 
 // Suite names a frozen set of algorithms; there are no knobs below it.
@@ -35,8 +37,22 @@ func (s Suite) overhead() int {
 
 func (s Suite) nonceSize() int { return s.overhead() - 16 }
 
-// aead makes the suite's AEAD. Its Seal takes a nil nonce for suite 1; use seal and open.
+// aead makes the suite's AEAD. Its Seal takes a nil nonce for suite 1; use seal and
+// open. It holds the key, and in suite 1 the key schedule, which nobody but
+// package secret can wipe.
 func (s Suite) aead(key []byte) (cipher.AEAD, error) {
+	if secret.Wipes {
+		return s.secretAEAD(key)
+	}
+	return s.newAEAD(key)
+}
+
+func (s Suite) secretAEAD(key []byte) (a cipher.AEAD, err error) {
+	secret.Do(func() { a, err = s.newAEAD(key) })
+	return a, err
+}
+
+func (s Suite) newAEAD(key []byte) (cipher.AEAD, error) {
 	switch s {
 	case SuiteAES256GCM:
 		block, err := aes.NewCipher(key)
