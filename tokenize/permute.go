@@ -84,7 +84,7 @@ func (w *work) release() {
 	w.text, w.tweak = w.text[:0], w.tweak[:0]
 	clear(w.owners)
 	clear(w.sets)
-	clear(w.keys)
+	clear(w.keys[:cap(w.keys)]) // an earlier chunk may have been longer
 	workPool.Put(w)
 }
 
