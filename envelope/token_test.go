@@ -249,3 +249,43 @@ func TestTokenKeysOfAMixedBatch(t *testing.T) {
 		require.Empty(t, out[i].Keys)
 	}
 }
+
+// A readmission reaches token keys of which another process made the first.
+func TestReadmitPurposeOfTokensMadeElsewhere(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.ring(t), w.ring(t)
+	o := tokenOwner("1", "fraud")
+	_, err := a.ForgetPurpose(t.Context(), tokenOwner("2", "").Subject, "fraud") // so that a knows the purpose
+	require.NoError(t, err)
+	_, err = secrets(t, b, o, true)
+	require.NoError(t, err)
+	_, err = b.ForgetPurpose(t.Context(), o.Subject, "fraud")
+	require.NoError(t, err)
+	require.NoError(t, a.ReadmitPurpose(t.Context(), o.Subject, "fraud"))
+	got, err := secrets(t, w.ring(t), o, true)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+}
+
+// A token key opens nothing, also if a row names it.
+func TestTokenKeysAreNoSubjectKeys(t *testing.T) {
+	w := newWorld(t)
+	h := w.hooked()
+	k := w.ring(t)
+	require.NoError(t, k.TokenKeys(t.Context(), []envelope.TokenOwner{{}}, true, make([]envelope.TokenKeys, 1)))
+	rec := seal(t, k, record("ada", "a"))
+	var last envelope.KeyID
+	h.rows = func(rows []envelope.KeyRow) { last = rows[0].KID }
+	require.NoError(t, w.ring(t).TokenKeys(t.Context(), []envelope.TokenOwner{{}}, false, make([]envelope.TokenKeys, 1)))
+	token := last
+	recs := []envelope.Record{rec}
+	require.NoError(t, w.ring(t).OpenRecords(t.Context(), recs))
+	require.NotEqual(t, token, last)
+	forged := bytes.Replace(rec.Header, last[:], token[:], 1)
+	require.NotEqual(t, forged, rec.Header)
+	recs[0].Header = forged
+	recs[0].Scopes[0].Subject = envelope.Subject{Kind: "\x00token", ID: "\x00\x00\x00\x00"}
+	require.NoError(t, w.ring(t).OpenRecords(t.Context(), recs))
+	require.Error(t, recs[0].Scopes[0].Err)
+	require.Error(t, recs[0].Cells[0].Err)
+}
