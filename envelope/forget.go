@@ -37,7 +37,7 @@ func (k *Keyring) Forget(ctx context.Context, s Subject) (Receipt, error) {
 // ForgetPurpose is Forget for one purpose of the subject: a consent withdrawn
 // for good. Other purposes are not affected. Where token keys of the purpose were
 // ever made they are forgotten by a ledger entry of their own; the receipt has
-// the keys of both.
+// the keys of both. After an error they may be there still: call it again.
 func (k *Keyring) ForgetPurpose(ctx context.Context, s Subject, purpose string) (Receipt, error) {
 	if strings.HasPrefix(purpose, "\x00") {
 		return Receipt{}, errReserved
