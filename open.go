@@ -24,10 +24,6 @@ func (s *core) open(ctx context.Context, at unsafe.Pointer, opts []OpenOption) e
 	if err != nil {
 		return err
 	}
-	turned, err := s.turnTokens(ctx, rows{at, 0, 1}, decided)
-	if err != nil {
-		return err
-	}
 	var room few
 	var o owners
 	p, rec, broken := s.collect(parts{room.scopes[:0], room.cells[:0], room.refs[:0]}, 0, at, &o, decided, nil)
@@ -37,6 +33,10 @@ func (s *core) open(ctx context.Context, at unsafe.Pointer, opts []OpenOption) e
 		if err := s.ring.OpenRecords(ctx, recs[:]); err != nil {
 			return err
 		}
+	}
+	turned, err := s.turnTokens(ctx, rows{at, 0, 1}, decided) // last: it may take a use
+	if err != nil {
+		return err
 	}
 	failed := s.fail(broken)
 	failed = s.reveal(recs[0].Cells, p.refs, decided, failed)
@@ -53,10 +53,6 @@ func (s *core) openAll(ctx context.Context, all rows, opts []OpenOption) error {
 		return err
 	}
 	decided, err := s.decide(ctx, all.n, opts)
-	if err != nil {
-		return err
-	}
-	turned, err := s.turnTokens(ctx, all, decided)
 	if err != nil {
 		return err
 	}
@@ -77,6 +73,10 @@ func (s *core) openAll(ctx context.Context, all rows, opts []OpenOption) error {
 		if err := s.ring.OpenRecords(ctx, sc.recs); err != nil {
 			return err
 		}
+	}
+	turned, err := s.turnTokens(ctx, all, decided) // last: it may take uses
+	if err != nil {
+		return err
 	}
 	failed := s.fail(broken)
 	at := 0

@@ -23,10 +23,6 @@ func (s *core) seal(ctx context.Context, at unsafe.Pointer, anew bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	made, err := s.makeTokens(ctx, rows{at, 0, 1}, anew)
-	if err != nil {
-		return err
-	}
 	var room few
 	var o owners
 	p, rec, sealing, err := s.gather(parts{room.scopes[:0], room.cells[:0], room.refs[:0]}, 0, at, &o, anew)
@@ -51,6 +47,10 @@ func (s *core) seal(ctx context.Context, at unsafe.Pointer, anew bool) error {
 	if err != nil {
 		return err
 	}
+	made, err := s.makeTokens(ctx, rows{at, 0, 1}, anew) // last: what it stores is not taken back
+	if err != nil {
+		return err
+	}
 	if sealing {
 		s.install(at, headers[0], p.cells, p.refs, indexKeys, anew)
 	}
@@ -65,10 +65,6 @@ func (s *core) sealAll(ctx context.Context, all rows) error {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
-		return err
-	}
-	made, err := s.makeTokens(ctx, all, false)
-	if err != nil {
 		return err
 	}
 	sc := newScratch()
@@ -96,6 +92,10 @@ func (s *core) sealAll(ctx context.Context, all rows) error {
 		}
 	}
 	indexKeys, err := s.indexKeys(ctx, sc.refs, nil)
+	if err != nil {
+		return err
+	}
+	made, err := s.makeTokens(ctx, all, false) // last: what it stores is not taken back
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,9 @@ import (
 // tokenizer makes tokens to be joined on. It is not bound to the row. Rewrap leaves
 // tokens alone; Reseal makes those of opened fields anew under the newest key.
 //
+// Reseal, or sealing another value, makes a new token. A random one made before
+// stays in its store, and turns back, until it expires or Random.Delete ends it.
+//
 // The codecs move the token. Unlike a Secret's they cannot tell a token from
 // plaintext: Scan and UnmarshalText take any text for a token. Take input in an
 // Input field and set the Token with TokenOf. In JSON a Token is {"$token":"…"},

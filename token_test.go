@@ -430,3 +430,55 @@ func ExampleToken() {
 	// [sealed]
 	// 4111111111111111 •••• 1111 <nil>
 }
+
+// counted is a tokenizer that counts what cannot be taken back.
+type counted struct{ made, turned *int }
+
+func (c counted) Tokenize(_ context.Context, items []tokenize.Item) error {
+	*c.made += len(items)
+	for i := range items {
+		items[i].Token = "token"
+	}
+	return nil
+}
+
+func (c counted) Detokenize(_ context.Context, items []tokenize.Item) error {
+	*c.turned += len(items)
+	for i := range items {
+		items[i].Value = "value"
+	}
+	return nil
+}
+
+// A call that fails for another reason stores no token and takes no use.
+func TestFailedCallsTakeNoUse(t *testing.T) {
+	type row struct {
+		Keys lethe.Keys           `lethe:"rows"`
+		ID   string               `lethe:"subject=customer"`
+		Name lethe.Secret[string] `lethe:"name"`
+		Card lethe.Token          `lethe:"card,token=pan"`
+	}
+	c := counted{new(int), new(int)}
+	ring := envelopetest.NewKeyring(t)
+	s, err := lethe.For[row](ring, lethe.Options{Tokenizers: map[string]tokenize.Tokenizer{"pan": c}})
+	require.NoError(t, err)
+	fresh := func() row { return row{ID: "1", Name: lethe.Of("Ada"), Card: lethe.TokenOf("x")} }
+	sealed := fresh()
+	require.NoError(t, s.Seal(t.Context(), &sealed))
+	require.Equal(t, 1, *c.made)
+	ring.Close()
+	require.Error(t, s.Open(t.Context(), &sealed))
+	require.Error(t, s.OpenSlice(t.Context(), []row{sealed, sealed}))
+	require.Zero(t, *c.turned)
+	r, all := fresh(), []row{fresh(), fresh()}
+	require.Error(t, s.Seal(t.Context(), &r))
+	require.Error(t, s.SealSlice(t.Context(), all))
+	require.Equal(t, 1, *c.made)
+	require.Equal(t, lethe.StatusPlain, r.Card.Status())
+	require.Equal(t, lethe.StatusPlain, all[0].Name.Status())
+}
+
+func TestTokenKeysOfNoKeyring(t *testing.T) {
+	_, err := tokenize.NewDateShift(tokenize.DateShiftOptions{Name: "n", Days: 1, Keys: lethe.TokenKeys(nil)})
+	require.ErrorContains(t, err, "Keys is required")
+}

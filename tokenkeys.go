@@ -11,8 +11,14 @@ import (
 
 // TokenKeys gives tokenizers the keys of a Keyring. A subject's token keys are
 // forgotten with the subject, or with their purpose; Rotate makes new versions,
-// and RotateTokenKey those of a tenant's own.
-func TokenKeys(ring *envelope.Keyring) tokenize.Keys { return tokenKeys{ring} }
+// and RotateTokenKey those of a tenant's own. Of a nil Keyring it returns nil,
+// which every tokenizer refuses.
+func TokenKeys(ring *envelope.Keyring) tokenize.Keys {
+	if ring == nil {
+		return nil
+	}
+	return tokenKeys{ring}
+}
 
 type tokenKeys struct{ ring *envelope.Keyring }
 

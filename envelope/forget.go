@@ -37,7 +37,7 @@ func (k *Keyring) Forget(ctx context.Context, s Subject) (Receipt, error) {
 // ForgetPurpose is Forget for one purpose of the subject: a consent withdrawn
 // for good. Other purposes are not affected. Where token keys of the purpose were
 // ever made they are forgotten by a ledger entry of their own; the receipt has
-// the keys of both.
+// the keys of both. After an error they may be there still: call it again.
 func (k *Keyring) ForgetPurpose(ctx context.Context, s Subject, purpose string) (Receipt, error) {
 	if strings.HasPrefix(purpose, "\x00") {
 		return Receipt{}, errReserved
@@ -129,16 +129,18 @@ func (k *Keyring) Readmit(ctx context.Context, s Subject) error {
 // lift a Forget of the whole subject.
 func (k *Keyring) ReadmitPurpose(ctx context.Context, s Subject, purpose string) error {
 	pid, ok := k.purposeID(purpose)
-	if !ok { // another process may have made it
+	tokens, tokensOK := k.purposeID(tokenPurpose + purpose)
+	if !ok || !tokensOK { // another process may have made it
 		if err := k.readPurposes(ctx); err != nil {
 			return err
 		}
 		pid, ok = k.purposeID(purpose)
+		tokens, tokensOK = k.purposeID(tokenPurpose + purpose)
 	}
 	if !ok {
 		return fmt.Errorf("%w: the purpose was never used", ErrNotForgotten)
 	}
-	if tokens, ok := k.purposeID(tokenPurpose + purpose); ok {
+	if tokensOK {
 		if err := k.readmit(ctx, s, tokens); err != nil && !errors.Is(err, ErrNotForgotten) {
 			return err
 		}

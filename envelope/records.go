@@ -369,7 +369,7 @@ func (k *Keyring) openDEK(w *work, sh *shape, r *Record, i int, set *keySet, rd 
 		return ErrKeyMissing
 	}
 	bound := w.hdr.Flags&wire.FlagRowID != 0
-	if byte(key.suite) != s.WrapSuite || bound && !r.Bound {
+	if key.aead == nil || byte(key.suite) != s.WrapSuite || bound && !r.Bound { // a token key opens nothing
 		return ErrDecrypt
 	}
 	rowID := r.RowID

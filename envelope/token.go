@@ -152,8 +152,9 @@ func tokenRef(o *TokenOwner) (keyRef, error) {
 //
 // A purpose and its token keys are two purposes of the store. ForgetPurpose first
 // forgets the one, then looks whether the other exists and forgets it too. Here
-// the other way round: the keys are made, then the tombs of the purpose are read.
-// So one of both sees the other, whichever comes first.
+// the other way round: the other is made, then the tombs of the first are read.
+// So one of both sees the other, whichever comes first; and no key is there before
+// the look, which would outlive a look that fails.
 func (k *Keyring) createTokenKeys(ctx context.Context, owners []TokenOwner, refs []keyRef, sets []*keySet) error {
 	var missing []keyRef
 	var at []int
@@ -165,37 +166,54 @@ func (k *Keyring) createTokenKeys(ctx context.Context, owners []TokenOwner, refs
 	if len(missing) == 0 {
 		return nil
 	}
+	tombs, err := k.purposeTombs(ctx, missing)
+	if err != nil {
+		return err
+	}
+	for i := range missing {
+		ref, o := &missing[i], &owners[at[i]]
+		if len(tombs) == 0 || ref.kind == tokenKind || !tombed(tombs, k.sref(ref.tenant, ref.kind, ref.id), k.pidOf(o.Purpose)) {
+			continue
+		}
+		if err := k.forgetTokens(ctx, o.Subject, o.Purpose, &Receipt{}); err != nil {
+			return err
+		}
+		sets[at[i]], *ref = &keySet{forgotten: true}, keyRef{}
+	}
 	made := make([]*keySet, len(missing))
 	if err := k.acquire(ctx, missing, made, true); err != nil {
 		return err
 	}
-	srefs := make([]SRef, 0, len(missing))
 	for i := range missing {
-		sets[at[i]] = made[i]
-		if missing[i].kind != tokenKind {
-			srefs = append(srefs, k.sref(missing[i].tenant, missing[i].kind, missing[i].id))
+		if made[i] != nil {
+			sets[at[i]] = made[i]
 		}
-	}
-	if len(srefs) == 0 {
-		return nil
-	}
-	tombs, err := k.tombs(ctx, srefs)
-	if err != nil || len(tombs) == 0 {
-		return err
-	}
-	for i := range missing {
-		o := &owners[at[i]]
-		if missing[i].kind == tokenKind || !tombed(tombs, k.sref(missing[i].tenant, missing[i].kind, missing[i].id), k.pidOf(o.Purpose)) {
-			continue
-		}
-		if made[i] != nil && !made[i].forgotten {
-			if err := k.forgetTokens(ctx, o.Subject, o.Purpose, &Receipt{}); err != nil {
-				return err
-			}
-		}
-		sets[at[i]] = &keySet{forgotten: true}
 	}
 	return nil
+}
+
+// purposeTombs returns the tombs of the subjects, read after the store has their
+// token keys' purposes.
+func (k *Keyring) purposeTombs(ctx context.Context, refs []keyRef) ([]Tomb, error) {
+	var srefs []SRef
+	for i := range refs {
+		if refs[i].kind == tokenKind {
+			continue
+		}
+		if _, err := k.ensurePurpose(ctx, refs[i].purpose); err != nil {
+			return nil, err
+		}
+		srefs = append(srefs, k.sref(refs[i].tenant, refs[i].kind, refs[i].id))
+	}
+	if len(srefs) == 0 {
+		return nil, nil
+	}
+	if !k.led.settled() { // a forget may be in the ledger and not in the store
+		if err := k.catchUp(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return k.tombs(ctx, srefs)
 }
 
 // forgetTokens forgets the token keys of a purpose of the subject, if the store

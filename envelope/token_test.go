@@ -192,3 +192,100 @@ func TestReservedNames(t *testing.T) {
 	}
 	require.Error(t, ring.TokenKeys(t.Context(), make([]envelope.TokenOwner, 2), false, make([]envelope.TokenKeys, 1)))
 }
+
+// A process that dies, or loses its store, while it makes a token key leaves none
+// that a purpose forgotten before would not end.
+func TestNoTokenKeyOutlivesAForgottenPurpose(t *testing.T) {
+	for broken := 1; broken <= 6; broken++ {
+		w := newWorld(t)
+		h := w.hooked()
+		o := tokenOwner("1", "fraud")
+		_, err := w.ring(t).ForgetPurpose(t.Context(), o.Subject, "fraud")
+		require.NoError(t, err)
+		calls := 0
+		var fail func(context.Context) error
+		fail = func(context.Context) error {
+			if calls++; calls == broken {
+				return errReset
+			}
+			h.evidence = fail
+			return nil
+		}
+		h.evidence = fail
+		_ = w.ring(t).TokenKeys(t.Context(), []envelope.TokenOwner{o}, true, make([]envelope.TokenKeys, 1))
+		h.evidence = nil
+		for _, create := range []bool{false, true, false} {
+			got, err := secrets(t, w.ring(t), o, create)
+			require.Empty(t, got, "read %d failed", broken)
+			if create {
+				require.ErrorIs(t, err, envelope.ErrForgotten)
+			}
+		}
+	}
+}
+
+// One owner that breaks the rules, is forgotten or comes twice is its own matter.
+func TestTokenKeysOfAMixedBatch(t *testing.T) {
+	w := newWorld(t)
+	ring := w.ring(t)
+	_, err := ring.Forget(t.Context(), tokenOwner("gone", "").Subject)
+	require.NoError(t, err)
+	_, err = ring.ForgetPurpose(t.Context(), tokenOwner("2", "").Subject, "fraud")
+	require.NoError(t, err)
+	owners := []envelope.TokenOwner{
+		tokenOwner("1", "fraud"), tokenOwner(" bad", ""), tokenOwner("gone", ""), tokenOwner("1", "fraud"), tokenOwner("2", "fraud"),
+		{Subject: envelope.Subject{Tenant: "acme"}}, tokenOwner("2", "billing"), tokenOwner("2", "fraud"),
+	}
+	out := make([]envelope.TokenKeys, len(owners))
+	require.NoError(t, ring.TokenKeys(t.Context(), owners, true, out))
+	for _, i := range []int{0, 3, 5, 6} {
+		require.NoError(t, out[i].Err, "owner %d", i)
+		require.Len(t, out[i].Keys, 1, "owner %d", i)
+	}
+	require.Equal(t, out[0].Keys, out[3].Keys)
+	require.Error(t, out[1].Err)
+	for _, i := range []int{2, 4, 7} {
+		require.ErrorIs(t, out[i].Err, envelope.ErrForgotten, "owner %d", i)
+		require.Empty(t, out[i].Keys)
+	}
+}
+
+// A readmission reaches token keys of which another process made the first.
+func TestReadmitPurposeOfTokensMadeElsewhere(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.ring(t), w.ring(t)
+	o := tokenOwner("1", "fraud")
+	_, err := a.ForgetPurpose(t.Context(), tokenOwner("2", "").Subject, "fraud") // so that a knows the purpose
+	require.NoError(t, err)
+	_, err = secrets(t, b, o, true)
+	require.NoError(t, err)
+	_, err = b.ForgetPurpose(t.Context(), o.Subject, "fraud")
+	require.NoError(t, err)
+	require.NoError(t, a.ReadmitPurpose(t.Context(), o.Subject, "fraud"))
+	got, err := secrets(t, w.ring(t), o, true)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+}
+
+// A token key opens nothing, also if a row names it.
+func TestTokenKeysAreNoSubjectKeys(t *testing.T) {
+	w := newWorld(t)
+	h := w.hooked()
+	k := w.ring(t)
+	require.NoError(t, k.TokenKeys(t.Context(), []envelope.TokenOwner{{}}, true, make([]envelope.TokenKeys, 1)))
+	rec := seal(t, k, record("ada", "a"))
+	var last envelope.KeyID
+	h.rows = func(rows []envelope.KeyRow) { last = rows[0].KID }
+	require.NoError(t, w.ring(t).TokenKeys(t.Context(), []envelope.TokenOwner{{}}, false, make([]envelope.TokenKeys, 1)))
+	token := last
+	recs := []envelope.Record{rec}
+	require.NoError(t, w.ring(t).OpenRecords(t.Context(), recs))
+	require.NotEqual(t, token, last)
+	forged := bytes.Replace(rec.Header, last[:], token[:], 1)
+	require.NotEqual(t, forged, rec.Header)
+	recs[0].Header = forged
+	recs[0].Scopes[0].Subject = envelope.Subject{Kind: "\x00token", ID: "\x00\x00\x00\x00"}
+	require.NoError(t, w.ring(t).OpenRecords(t.Context(), recs))
+	require.Error(t, recs[0].Scopes[0].Err)
+	require.Error(t, recs[0].Cells[0].Err)
+}

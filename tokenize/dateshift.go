@@ -107,17 +107,15 @@ func (t *DateShift) move(ctx context.Context, items []Item, from Side) error {
 			return err
 		}
 		date, err := time.Parse(time.DateOnly, text)
-		if err == nil {
-			date = date.AddDate(0, 0, sign*days)
-		}
-		if err != nil || date.Year() < 1 || date.Year() > 9999 {
+		moved := date.AddDate(0, 0, sign*days)
+		if err != nil || date.Year() < 1 || moved.Year() < 1 || moved.Year() > 9999 {
 			it.Err = from.misfit("a date is written 2006-01-02, and moves within the years 1 to 9999")
 			continue
 		}
 		if from == OfToken {
-			it.Value = date.Format(time.DateOnly)
+			it.Value = moved.Format(time.DateOnly)
 		} else {
-			it.Token, it.KeyVersion = date.Format(time.DateOnly), key.version
+			it.Token, it.KeyVersion = moved.Format(time.DateOnly), key.version
 		}
 	}
 	return nil

@@ -134,3 +134,13 @@ func TestDateShift(t *testing.T) {
 	}
 	require.Equal(t, "[tokenizer]", fmt.Sprint(f))
 }
+
+// Year 0 has dates, but no way back: they are refused, whichever way they move.
+func TestDateShiftYearZero(t *testing.T) {
+	f, err := tokenize.NewDateShift(tokenize.DateShiftOptions{Name: "visits", Keys: &tokenizetest.Keys{}, Days: 30})
+	require.NoError(t, err)
+	for n := range 50 {
+		_, _, err := tokenize.One(t.Context(), f, subject(n), nil, "0000-12-31")
+		require.ErrorIs(t, err, tokenize.ErrValue)
+	}
+}

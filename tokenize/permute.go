@@ -80,11 +80,11 @@ func (w *work) release() {
 	}
 	clear(w.text[:min(w.text0, cap(w.text))]) // a Format may have replaced it
 	clear(w.tweak[:w.tweak0])
+	clear(w.keys[:min(w.used, cap(w.keys))]) // an earlier chunk may have been longer
 	w.used, w.text0, w.tweak0 = 0, 0, 0
 	w.text, w.tweak = w.text[:0], w.tweak[:0]
 	clear(w.owners)
 	clear(w.sets)
-	clear(w.keys)
 	if cap(w.parts) <= maxKept {
 		workPool.Put(w)
 	}

@@ -230,10 +230,8 @@ func (t *Random) checkItem(p *Parts, it *Item) error {
 	if !storable(it.Subject.Tenant) {
 		return errTenant
 	}
-	if it.Metadata != nil {
-		if text, err := json.Marshal(it.Metadata); err != nil || len(text) > MaxMetadata {
-			return fmt.Errorf("tokenize: metadata has %d bytes as JSON, at most %d are allowed", len(text), MaxMetadata)
-		}
+	if err := checkMetadata(it.Metadata); err != nil {
+		return err
 	}
 	if t.o.Format != nil {
 		if !storable(it.Value) {
@@ -243,6 +241,22 @@ func (t *Random) checkItem(p *Parts, it *Item) error {
 	}
 	if len(it.Value) > MaxValue {
 		return OfValue.misfit("%d bytes, at most %d are allowed", len(it.Value), MaxValue)
+	}
+	return nil
+}
+
+// checkMetadata refuses what would not come back as it was.
+func checkMetadata(metadata map[string]string) error {
+	if metadata == nil {
+		return nil
+	}
+	for k, v := range metadata {
+		if !utf8.ValidString(k) || !utf8.ValidString(v) {
+			return errors.New("tokenize: metadata must be valid UTF-8")
+		}
+	}
+	if text, err := json.Marshal(metadata); err != nil || len(text) > MaxMetadata {
+		return fmt.Errorf("tokenize: metadata has %d bytes as JSON, at most %d are allowed", len(text), MaxMetadata)
 	}
 	return nil
 }
@@ -437,8 +451,19 @@ func (t *Random) open(w *work, i int, it *Item, e *Entry) (string, map[string]st
 // only from a token that opened; of two calls for the last use one gets ErrUsedUp.
 // Item errors: ErrToken, ErrOtherTokenizer, ErrOtherTenant, ErrOtherPurpose,
 // ErrBinding, ErrExpired, ErrUsedUp, ErrNoSubject, ErrForgotten, ErrKeyMissing.
-// KeyVersion is set, not read.
+// KeyVersion is set, not read. After an error no item has a value, and uses may
+// have been taken.
 func (t *Random) Detokenize(ctx context.Context, items []Item) error {
+	err := t.detokenize(ctx, items)
+	if err != nil {
+		for i := range items {
+			items[i].Value, items[i].Metadata = "", nil
+		}
+	}
+	return err
+}
+
+func (t *Random) detokenize(ctx context.Context, items []Item) error {
 	w := newWork()
 	defer w.release()
 	if err := t.id.acquire(ctx, w, items, false); err != nil {
@@ -511,7 +536,8 @@ func (t *Random) openAll(w *work, items []Item, entries map[Place]*Entry) error 
 		e := entries[Place{it.Subject.Tenant, it.Token}]
 		set := &w.sets[w.which[i]]
 		switch {
-		case e == nil: // explainMissing
+		case e == nil:
+			it.Err = set.Err // nil: explainMissing
 		case e.Purpose != t.id.purpose:
 			it.Err = ErrOtherPurpose
 		case set.Err != nil:
@@ -606,12 +632,16 @@ func (t *Random) takeUses(ctx context.Context, items []Item, entries map[Place]*
 	return nil
 }
 
-// Delete ends tokens of a tenant and returns how many there were.
+// Delete ends tokens of a tenant and returns how many there were. What is no
+// token is passed over.
 func (t *Random) Delete(ctx context.Context, tenant string, tokens []string) (int, error) {
+	if !storable(tenant) {
+		return 0, errTenant
+	}
 	places := make([]Place, 0, len(tokens))
 	seen := make(map[string]struct{}, len(tokens))
 	for _, token := range tokens {
-		if _, ok := seen[token]; !ok {
+		if _, ok := seen[token]; !ok && storable(token) {
 			seen[token] = struct{}{}
 			places = append(places, Place{tenant, token})
 		}

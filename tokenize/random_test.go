@@ -330,3 +330,51 @@ func TestRandomOptions(t *testing.T) {
 	require.Error(t, items[2].Err)
 	require.Equal(t, "[tokenizer]", fmt.Sprint(f))
 }
+
+// brokenTake is a store that is away when uses are taken.
+type brokenTake struct{ tokenize.Store }
+
+func (brokenTake) Take(context.Context, string, []tokenize.Place) ([]tokenize.Place, error) {
+	return nil, errors.New("away")
+}
+
+// No value leaves a call that could not take its use.
+func TestNoValueWithoutItsUse(t *testing.T) {
+	f := newRandom(t, tokenize.RandomOptions{MaxUses: 1, Store: brokenTake{memstore.New()}})
+	items := []tokenize.Item{{Subject: subject(1), Value: "x", Metadata: map[string]string{"a": "b"}}}
+	require.NoError(t, f.Tokenize(t.Context(), items))
+	items[0].Value, items[0].Metadata = "", nil
+	require.Error(t, f.Detokenize(t.Context(), items))
+	require.Empty(t, items[0].Value)
+	require.Nil(t, items[0].Metadata)
+}
+
+// A forgotten subject's tokens are that, also when their rows are gone.
+func TestForgottenTokensWithoutRows(t *testing.T) {
+	keys, store := &tokenizetest.Keys{}, memstore.New()
+	f := newRandom(t, tokenize.RandomOptions{Keys: keys, Store: store})
+	token, _, err := tokenize.One(t.Context(), f, subject(1), nil, "x")
+	require.NoError(t, err)
+	keys.Forget(subject(1))
+	n, err := f.Delete(t.Context(), "acme", []string{token})
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	_, err = tokenize.OneBack(t.Context(), f, subject(1), nil, token, 0)
+	require.ErrorIs(t, err, tokenize.ErrForgotten)
+}
+
+// What a store or JSON would change on its way is refused.
+func TestRandomBadText(t *testing.T) {
+	f := newRandom(t, tokenize.RandomOptions{Format: tokenize.Alphanumeric()})
+	for _, m := range []map[string]string{{"a": "\xff"}, {"\xff": "a"}} {
+		items := []tokenize.Item{{Subject: subject(1), Value: "abcdefgh", Metadata: m}, {Subject: subject(1), Value: "abcdefgh"}}
+		require.NoError(t, f.Tokenize(t.Context(), items))
+		require.ErrorContains(t, items[0].Err, "UTF-8")
+		require.NoError(t, items[1].Err)
+	}
+	n, err := f.Delete(t.Context(), "acme", []string{"abc\xff", "a\x00", ""})
+	require.NoError(t, err)
+	require.Zero(t, n)
+	_, err = f.Delete(t.Context(), "\xff", []string{"a"})
+	require.Error(t, err)
+}

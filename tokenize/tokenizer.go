@@ -16,7 +16,7 @@ import (
 // Both methods set Err of every item: nil, or why this one failed, in which case
 // its output is empty; the others are not affected. The error returned is for
 // the call as a whole (keys or store away, context cancelled): then the outputs
-// mean nothing, and retrying is safe. Tokenizers are safe for concurrent use;
+// mean nothing, and retrying is safe, except that a limited use may be gone. Tokenizers are safe for concurrent use;
 // one slice of items must not be used by two calls at once.
 type Tokenizer interface {
 	// Tokenize sets Token and KeyVersion from Value.

@@ -455,6 +455,9 @@ func (s *Store) DeleteExpired(ctx context.Context, now int64, limit int) (int, e
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	if limit <= 0 {
+		return 0, nil
+	}
 	deleted := int64(0)
 	err := s.d.single(ctx, func(q querier) error {
 		res, err := q.ExecContext(ctx, `DELETE FROM lethe_token WHERE (token, tenant, tokenizer) IN (

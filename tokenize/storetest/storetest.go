@@ -171,6 +171,11 @@ func testDeleteExpired(t *testing.T, s, _ tokenize.Store) {
 		all = append(all, e)
 	}
 	insert(t, s, all...)
+	for _, none := range []int{0, -1} {
+		n, err := s.DeleteExpired(t.Context(), 102, none)
+		require.NoError(t, err)
+		require.Zero(t, n)
+	}
 	for _, want := range []int{2, 2, 1, 0} { // three expired, two used up
 		n, err := s.DeleteExpired(t.Context(), 102, 2)
 		require.NoError(t, err)
