@@ -48,7 +48,7 @@ func newFakeVault() *fakeVault {
 	if err != nil {
 		panic(err)
 	}
-	aead, err := cipher.NewGCM(block)
+	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
 		panic(err)
 	}
@@ -103,10 +103,8 @@ type fakeItem struct {
 func (f *fakeVault) encrypt(item fakeItem) map[string]any {
 	plaintext, _ := base64.StdEncoding.DecodeString(item.Plaintext)
 	ad, _ := base64.StdEncoding.DecodeString(item.AssociatedData)
-	nonce := make([]byte, 12)
-	_, _ = rand.Read(nonce)
 	return map[string]any{
-		"ciphertext":  "vault:v1:" + base64.StdEncoding.EncodeToString(f.aead.Seal(nonce, nonce, plaintext, ad)),
+		"ciphertext":  "vault:v1:" + base64.StdEncoding.EncodeToString(f.aead.Seal(nil, nil, plaintext, ad)),
 		"key_version": 1, "reference": item.Reference,
 	}
 }
@@ -116,7 +114,7 @@ func (f *fakeVault) decrypt(item fakeItem) map[string]any {
 	ad, _ := base64.StdEncoding.DecodeString(item.AssociatedData)
 	var plaintext []byte
 	if err == nil && len(raw) >= 12 {
-		plaintext, err = f.aead.Open(nil, raw[:12], raw[12:], ad)
+		plaintext, err = f.aead.Open(nil, nil, raw, ad)
 	}
 	if err != nil {
 		return map[string]any{"error": "cipher: message authentication failed", "reference": item.Reference}
