@@ -35,10 +35,7 @@ func Marshal[T any](ctx context.Context, s *Sealer[T], v *T) ([]byte, error) {
 	if v == nil {
 		return nil, errors.New("lethe: Marshal of a nil value")
 	}
-	if err := s.ready(true); err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
+	if err := s.begin(ctx, true); err != nil {
 		return nil, err
 	}
 	if s.plan.document {
@@ -96,10 +93,7 @@ func Unmarshal[T any](ctx context.Context, s *Sealer[T], data []byte, v *T, opts
 	if v == nil {
 		return errors.New("lethe: Unmarshal into a nil value")
 	}
-	if err := s.ready(true); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
+	if err := s.begin(ctx, true); err != nil {
 		return err
 	}
 	var row T

@@ -80,6 +80,14 @@ func (s *core) ready(document bool) error {
 	return nil
 }
 
+// begin is ready, for a call that its caller has not given up yet.
+func (s *core) begin(ctx context.Context, document bool) error {
+	if err := s.ready(document); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
 var errNilRow = errors.New("lethe: the row is nil")
 
 // Seal seals every field of row that was set with Of, and computes the blind

@@ -14,10 +14,7 @@ func (s *core) open(ctx context.Context, at unsafe.Pointer, opts []OpenOption) e
 	if at == nil {
 		return errNilRow
 	}
-	if err := s.ready(false); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
+	if err := s.begin(ctx, false); err != nil {
 		return err
 	}
 	decided, err := s.decide(ctx, 1, opts)
@@ -46,10 +43,7 @@ func (s *core) open(ctx context.Context, at unsafe.Pointer, opts []OpenOption) e
 }
 
 func (s *core) openAll(ctx context.Context, all rows, opts []OpenOption) error {
-	if err := s.ready(false); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
+	if err := s.begin(ctx, false); err != nil {
 		return err
 	}
 	decided, err := s.decide(ctx, all.n, opts)
@@ -228,10 +222,7 @@ func (s *core) denyRest(row unsafe.Pointer, decided []Decision) {
 }
 
 func (s *core) rewrap(ctx context.Context, all rows) ([]int, error) {
-	if err := s.ready(false); err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
+	if err := s.begin(ctx, false); err != nil {
 		return nil, err
 	}
 	sc := newScratch()

@@ -17,10 +17,7 @@ func (s *core) seal(ctx context.Context, at unsafe.Pointer, anew bool) error {
 	if at == nil {
 		return errNilRow
 	}
-	if err := s.ready(false); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
+	if err := s.begin(ctx, false); err != nil {
 		return err
 	}
 	var room few
@@ -61,10 +58,7 @@ func (s *core) seal(ctx context.Context, at unsafe.Pointer, anew bool) error {
 
 // sealAll is seal for many rows, all or nothing.
 func (s *core) sealAll(ctx context.Context, all rows) error {
-	if err := s.ready(false); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
+	if err := s.begin(ctx, false); err != nil {
 		return err
 	}
 	sc := newScratch()

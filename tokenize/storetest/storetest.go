@@ -232,7 +232,7 @@ func testRaces(t *testing.T, s, other tokenize.Store) {
 			if w%3 == 0 {
 				slices.Reverse(all) // in the opposite order: no deadlock
 			}
-			out, err := store.Insert(context.Background(), all)
+			out, err := store.Insert(t.Context(), all)
 			if err != nil {
 				t.Error(err)
 				return
@@ -254,7 +254,7 @@ func testRaces(t *testing.T, s, other tokenize.Store) {
 			if w%3 == 0 {
 				slices.Reverse(at)
 			}
-			got, err := store.Take(context.Background(), "pan", at)
+			got, err := store.Take(t.Context(), "pan", at)
 			if err != nil {
 				t.Error(err)
 			}
