@@ -216,12 +216,41 @@ type Rekey struct {
 	// DirtyEpoch it has by then, and all keep their Fill.
 	Pages []PageRow
 	Keys  []KeyRow
-	// PagesSeen and KeysSeen are what the rows were computed from. If a page was added
+	// Seen is the Wrapped that rows of Pages had; where one has another now, the
+	// result is ErrStoreConflict. Pages that are not in it are not compared.
+	Seen map[PageID][]byte
+	// RootChildren and PageChildren are what the rows were computed from. If a page was added
 	// under the root or a rewritten page, or a key added to or removed from a rewritten
 	// leaf, the counts differ and the result is ErrStoreConflict.
 	RootChildren int            // pages with Parent 0
 	PageChildren map[PageID]int // children (pages or keys) of every page whose Gen changes
 }
+
+// RekeyPages replaces the keys of some pages in place, under a root that stays:
+// one step of an epoch close, all or nothing. A page whose Gen changes becomes clean.
+type RekeyPages struct {
+	Tree  TreeID
+	Epoch uint64            // must be the tree's active epoch, else ErrStoreConflict
+	Pages []PageRow         // replace the rows with the same Page (Wrapped, Gen, ParentGen)
+	Seen  map[PageID][]byte // the Wrapped each of Pages had; another: ErrStoreConflict
+	Keys  []KeyRow          // replace the rows with the same KID (Wrapped, PageGen); a missing one: ErrStoreConflict
+	Drop  []KeyID           // rows that are removed; one that is missing is no error
+	// PageChildren counts the children (pages or keys, those in Drop included) of
+	// every page whose Gen changes; another count: ErrStoreConflict.
+	PageChildren map[PageID]int
+}
+
+// Lease is the right to close an epoch. It saves work: two closers are safe.
+type Lease struct {
+	Tree  TreeID
+	Epoch uint64 // being closed into; 0 before it is known
+	Step  string // what the owner is doing, for people
+	Owner string // random, of the closer
+	Until time.Time
+}
+
+// ErrLeased: another closer holds the lease.
+var ErrLeased = errors.New("envelope: another process is closing the epoch")
 
 // Store keeps wrapped keys. Implementations live in memstore and sqlstore;
 // storetest is the suite each must pass.
@@ -279,4 +308,21 @@ type Store interface {
 	Readmit(ctx context.Context, r Readmission) error
 	// Rekey installs a new root. The old root's wraps become RootRetiring.
 	Rekey(ctx context.Context, r Rekey) error
+	// RekeyPages re-keys pages in place. It keeps rows locked for as short as it can.
+	RekeyPages(ctx context.Context, r RekeyPages) error
+	// PagesAfter returns up to limit pages with Page > after, in order of Page.
+	PagesAfter(ctx context.Context, tree TreeID, after PageID, limit int) ([]PageRow, error)
+	// Roots returns all root wraps of a tree, destroyed ones too, by epoch and number.
+	Roots(ctx context.Context, tree TreeID) ([]RootRow, error)
+	// UpdateRoots sets State, DestroyAfter and DestroyedAt of the wraps with the same
+	// (Tree, Epoch, WrapNo). Wraps that do not exist are skipped. Wrapped becomes
+	// empty where State is RootDestroyed.
+	UpdateRoots(ctx context.Context, roots []RootRow) error
+	// Reincarnate raises Meta.Incarnation from old to old+1, else ErrStoreConflict.
+	Reincarnate(ctx context.Context, old uint64) error
+	// Claim takes or renews the lease of l.Tree, or returns ErrLeased while another
+	// Owner's is valid at now. An l.Until that is not after now gives it back.
+	Claim(ctx context.Context, l Lease, now time.Time) error
+	// LeaseOf returns the last lease of a tree, or a zero one.
+	LeaseOf(ctx context.Context, tree TreeID) (Lease, error)
 }

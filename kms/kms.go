@@ -3,7 +3,7 @@
 //
 // [Key] is the whole contract. Its methods are those of Tink's
 // tink.AEADWithContext, so every Tink KMS client is a Key as it stands.
-// Abilities beyond wrapping are optional interfaces: [Identified], [Pinger].
+// Abilities beyond wrapping are optional interfaces: [Identified], [Pinger], [Eraser].
 //
 // Drivers report failures with [Unavailable], [Rejected] and [Denied] so that
 // callers can tell an outage, which is worth a retry, from bad data, which is not.
