@@ -43,6 +43,8 @@ type Options struct {
 	// version; 0 means no limit in time. A key is also replaced long before
 	// 2^30 wraps, whatever this says.
 	RotateAfter time.Duration
+	// Epochs say how often an epoch is closed and how long backups stay usable.
+	Epochs EpochOptions
 }
 
 func (o *Options) setDefaults() error {
@@ -80,6 +82,7 @@ func (o *Options) setDefaults() error {
 	if o.RotateAfter < 0 || o.RotateAfter > 0 && o.RotateAfter < time.Minute {
 		errs = append(errs, fmt.Errorf("Options.RotateAfter %v is under a minute", o.RotateAfter))
 	}
+	errs = append(errs, o.Epochs.setDefaults())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("envelope: %w", err)
 	}
@@ -118,6 +121,11 @@ type Keyring struct {
 	forgetMu sync.Mutex
 	lifted   atomic.Uint64 // counts readmissions: what was read as forgotten before one is not remembered
 	closed   atomic.Bool
+
+	handles handleKeys
+	now     func() time.Time // of the wall clock, which epochs go by
+	closeMu sync.Mutex       // one close of an epoch at a time here
+	owner   string           // of leases
 }
 
 // Format writes "[keyring]", for every verb: its fields hold keys.
@@ -160,11 +168,21 @@ func Init(ctx context.Context, store Store, key kms.Key, opts Options) error {
 		if err != nil {
 			return err
 		}
-		if err := k.appendLedger(ctx, &LedgerEntry{Kind: LedgerInit, Tree: k.tree, Epoch: root.epoch, KMSHandle: root.uri, RootCommit: root.commit[:]}); err != nil {
+		if err := k.appendLedger(ctx, initEntry(root)); err != nil {
 			return err
 		}
 	}
 	return k.catchUp(ctx)
+}
+
+// initEntry records the first root. Entries of a key that cannot erase have the
+// form they had before there were handles.
+func initEntry(root *rootKey) *LedgerEntry {
+	e := &LedgerEntry{Kind: LedgerInit, Tree: defaultTree, Epoch: root.epoch, KMSHandle: root.handle, RootCommit: root.commit[:]}
+	if root.semantics != "" {
+		e.KMSURI, e.Semantics = root.uri, root.semantics
+	}
+	return e
 }
 
 func initStore(ctx context.Context, store Store, key kms.Key, opts Options) error {
@@ -178,9 +196,13 @@ func initStore(ctx context.Context, store Store, key kms.Key, opts Options) erro
 	if err != nil {
 		return err
 	}
+	handle, err := newHandle(ctx, guarded, id, 1, opts)
+	if err != nil {
+		return err
+	}
 	rootSecret := newKey()
 	defer clear(rootSecret)
-	rows.Root, err = wrapRoot(ctx, guarded, id, defaultTree, 1, opts, rootSecret)
+	rows.Root, err = wrapRoot(ctx, handle, id, defaultTree, 1, opts, rootSecret)
 	if err != nil {
 		return err
 	}
@@ -237,6 +259,9 @@ func NewKeyring(ctx context.Context, store Store, key kms.Key, opts Options) (*K
 	if err == nil {
 		err = k.led.checkRoot(k.root) // it was loaded before the ledger could be read
 	}
+	if err == nil {
+		err = k.checkPromise()
+	}
 	if err != nil {
 		k.Close()
 		return nil, storeErr(err)
@@ -252,7 +277,7 @@ func open(ctx context.Context, store Store, key kms.Key, opts Options) (*Keyring
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
-	k := &Keyring{store: store, opts: opts, tree: defaultTree, flights: map[flightKey]*flight{}, purposes: map[string]PID{}, names: map[PID]string{}}
+	k := &Keyring{store: store, opts: opts, tree: defaultTree, now: time.Now, owner: rand.Text(), flights: map[flightKey]*flight{}, purposes: map[string]PID{}, names: map[PID]string{}}
 	for _, raw := range append([]kms.Key{key}, opts.MoreKeys...) {
 		g, err := guard(raw, opts)
 		if err != nil {
@@ -270,7 +295,7 @@ func open(ctx context.Context, store Store, key kms.Key, opts Options) (*Keyring
 	k.id = meta.StoreID
 	k.clock = newCoarseClock()
 	k.cache = newKeyCache(opts.CacheSize)
-	k.led = &ledgerState{dead: map[KeyID]struct{}{}, dirty: map[PageID]uint64{}, forgot: map[forgotten]uint64{}, lifted: map[forgotten]uint64{}}
+	k.led = &ledgerState{dead: map[KeyID]struct{}{}, dirty: map[PageID]uint64{}, epochs: map[uint64]*epochState{}, forgot: map[forgotten]uint64{}, lifted: map[forgotten]uint64{}}
 	if err := k.openSystem(ctx, meta); err != nil {
 		k.Close()
 		return nil, err
@@ -357,7 +382,7 @@ func (k *Keyring) StoreID() StoreID { return k.id }
 // storeErr reports what a Store returned: its own sentinels, ours and the
 // caller's cancellation as they are, everything else as an outage.
 func storeErr(err error) error {
-	for _, known := range []error{ErrStoreEmpty, ErrStoreExists, ErrUnavailable, ErrWrongKey, ErrLedger, ErrKeyMissing, ErrDecrypt, ErrForgotten, ErrClosed, context.Canceled} {
+	for _, known := range []error{ErrStoreEmpty, ErrStoreExists, ErrUnavailable, ErrWrongKey, ErrLedger, ErrKeyMissing, ErrDecrypt, ErrForgotten, ErrClosed, ErrLeased, context.Canceled} {
 		if errors.Is(err, known) {
 			return err
 		}

@@ -12,10 +12,13 @@ type LedgerKind string
 const (
 	LedgerInit       LedgerKind = "init"        // the store's first root
 	LedgerForget     LedgerKind = "forget"      // the irrevocable commit point of a forget
-	LedgerForgetMore LedgerKind = "forget-more" // further keys a forget deleted; forbids nothing
+	LedgerForgetMore LedgerKind = "forget-more" // further keys a forget deleted, and pages found dirty; forbids nothing
 	LedgerReadmit    LedgerKind = "readmit"     // tombs lifted
 	LedgerRootBegin  LedgerKind = "root-begin"  // allocates an epoch and records the new KMS handle before it is used
 	LedgerRootSwitch LedgerKind = "root-switch" // the new root is active; children of clean pages were carried over
+	LedgerErase      LedgerKind = "erase"       // the destruction of Epoch's KMS handle was ordered
+	LedgerErased     LedgerKind = "erased"      // the KMS confirmed that it is destroyed
+	LedgerRestore    LedgerKind = "restore"     // the store was put back from a backup; it was in Epoch
 )
 
 // LedgerEntry is one line of the ledger. It holds no personal data: subjects
@@ -35,7 +38,17 @@ type LedgerEntry struct {
 	Pages      []PageID   `json:"pages,omitempty"`
 	KMSHandle  string     `json:"kms_handle,omitempty"`
 	RootCommit []byte     `json:"root_commit,omitempty"`
-	MAC        []byte     `json:"mac"`
+
+	// What only some kinds have; see FORMAT.md, section 11.
+	KMSURI      string `json:"kms_uri,omitempty"`     // init, root-begin: identity of the KMS key that KMSHandle belongs to
+	Semantics   string `json:"semantics,omitempty"`   // init, root-begin: of the handle; "" means it cannot be erased
+	Window      int64  `json:"window,omitempty"`      // root-begin: seconds from the switch until earlier handles are destroyed
+	Until       int64  `json:"until,omitempty"`       // erase: Unix seconds, when the KMS will have destroyed it
+	Incarnation uint64 `json:"incarnation,omitempty"` // restore: the store's new one
+	To          SRef   `json:"to,omitzero"`           // the subject that takes over
+	Scope       string `json:"scope,omitempty"`       // root-begin: "" dirty pages and their ancestors, "inner" all inner pages too, "all" every page
+
+	MAC []byte `json:"mac"`
 }
 
 // ErrLedgerConflict is returned by Ledger.Append when another process appended first.

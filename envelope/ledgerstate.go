@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 )
 
 // ledgerState is what this process knows from the ledger: the verified head,
@@ -20,16 +19,21 @@ type ledgerState struct {
 
 	appendMu sync.Mutex // one append or sync at a time
 
-	mu    sync.RWMutex
-	ready bool
-	seq   uint64
-	head  [32]byte
-	done  uint64 // the last entry known to be applied to the store
-	epoch uint64 // the last root the ledger saw switched to
-	begun uint64 // the highest epoch it allocated
-	root  []byte // commitment of that last root
-	dead  map[KeyID]struct{}
-	dirty map[PageID]uint64
+	mu          sync.RWMutex
+	ready       bool
+	seq         uint64
+	head        [32]byte
+	time        int64  // of the last entry
+	done        uint64 // the last entry known to be applied to the store
+	epoch       uint64 // the last root the ledger saw switched to
+	begun       uint64 // the highest epoch it allocated
+	root        []byte // commitment of that last root
+	incarnation uint64 // of the last restore; 0: none
+	restoring   bool   // a store that is behind is worked on, and not served
+	dead        map[KeyID]struct{}
+	dirty       map[PageID]uint64
+	epochs      map[uint64]*epochState
+	inner       uint64 // the last switched epoch that re-keyed all inner pages
 	// forgot and lifted are the last forget, until it is lifted, and the last
 	// readmission of a whole subject, by entry.
 	forgot, lifted map[forgotten]uint64
@@ -106,10 +110,10 @@ func (l *ledgerState) checkEpoch(epoch uint64) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	switch {
-	case !l.ready || l.seq == 0:
+	case !l.ready || l.seq == 0 || epoch < l.epoch && l.restoring:
 		return nil
 	case epoch < l.epoch:
-		return fmt.Errorf("%w: the store's root is of epoch %d and the ledger's of %d: the store was restored from an old backup; it must not be served", ErrLedger, epoch, l.epoch)
+		return fmt.Errorf("%w: the store's root is of epoch %d and the ledger's of %d: the store was put back from an old backup and must not be served as it is: call Restore", ErrLedger, epoch, l.epoch)
 	case epoch > max(l.epoch, l.begun):
 		return fmt.Errorf("%w: the store's root is of epoch %d, which the ledger never allocated: this is not the store's ledger, or it lost entries", ErrLedger, epoch)
 	}
@@ -177,7 +181,18 @@ func (e *LedgerEntry) appendCanonical(b []byte) []byte {
 		b = binary.BigEndian.AppendUint64(b, uint64(p))
 	}
 	b = appendLP(b, e.KMSHandle)
-	return appendLP(b, e.RootCommit)
+	b = appendLP(b, e.RootCommit)
+	if e.KMSURI == "" && e.Semantics == "" && e.Window == 0 && e.Until == 0 && e.Incarnation == 0 && e.To == (SRef{}) && e.Scope == "" {
+		return b // what was written before there was more
+	}
+	b = appendLP(b, "lethe/1/ledger-more")
+	b = appendLP(b, e.KMSURI)
+	b = appendLP(b, e.Semantics)
+	b = binary.BigEndian.AppendUint64(b, uint64(e.Window))
+	b = binary.BigEndian.AppendUint64(b, uint64(e.Until))
+	b = binary.BigEndian.AppendUint64(b, e.Incarnation)
+	b = append(b, e.To[:]...)
+	return appendLP(b, e.Scope)
 }
 
 func (e *LedgerEntry) hash() [32]byte {
@@ -195,14 +210,22 @@ func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
 	case e.Seq != l.seq+1 || !bytes.Equal(e.Prev, l.head[:]):
 		return fmt.Errorf("%w: entry %d does not follow entry %d: entries are missing or the ledger was forked", ErrLedger, e.Seq, l.seq)
 	}
-	l.seq, l.head = e.Seq, e.hash()
+	l.seq, l.head, l.time = e.Seq, e.hash(), e.Time
 	switch e.Kind {
 	case LedgerInit, LedgerRootSwitch:
 		if e.Epoch >= l.epoch { // a process that was slow to complete a switch is late
-			l.epoch, l.begun, l.root = e.Epoch, max(l.begun, e.Epoch), e.RootCommit
+			l.switched(e)
 		}
 	case LedgerRootBegin:
 		l.begun = max(l.begun, e.Epoch)
+		l.epochs[e.Epoch] = newEpochState(e)
+	case LedgerErase, LedgerErased:
+		if s := l.epochs[e.Epoch]; s != nil {
+			s.erasing(e)
+			l.prune()
+		}
+	case LedgerRestore:
+		l.incarnation = max(l.incarnation, e.Incarnation)
 	case LedgerForget, LedgerForgetMore:
 		if e.Kind == LedgerForget {
 			l.forgot[forgotten{e.RefVer, e.SRef, e.PID}] = e.Seq
@@ -211,7 +234,9 @@ func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
 			l.dead[kid] = struct{}{}
 		}
 		for _, p := range e.Pages {
-			l.dirty[p] = max(l.dirty[p], e.Epoch)
+			// From where a close has begun, its epoch counts: it may have re-keyed the
+			// page already, with the key that dies now among its children.
+			l.dirty[p] = max(l.dirty[p], e.Epoch, l.begun)
 		}
 	case LedgerReadmit:
 		if e.PID == 0 {
@@ -286,6 +311,12 @@ func (l *ledgerState) takeAll(entries []LedgerEntry, id StoreID) error {
 // appendLedger chains, authenticates and appends e, filling in its Seq. Of
 // LedgerInit there is one only: a second is taken for done.
 func (k *Keyring) appendLedger(ctx context.Context, e *LedgerEntry) error {
+	return k.appendLedgerIf(ctx, e, func() error { return nil })
+}
+
+// appendLedgerIf appends e if check, asked with the ledger's newest entry known and
+// no other coming between, returns nil; its error otherwise. check may change e.
+func (k *Keyring) appendLedgerIf(ctx context.Context, e *LedgerEntry, check func() error) error {
 	k.led.appendMu.Lock()
 	defer k.led.appendMu.Unlock()
 	for range 100 {
@@ -295,7 +326,11 @@ func (k *Keyring) appendLedger(ctx context.Context, e *LedgerEntry) error {
 		if e.Kind == LedgerInit && k.led.seq > 0 {
 			return nil
 		}
-		e.Seq, e.Prev, e.Time, e.Store = k.led.seq+1, append([]byte(nil), k.led.head[:]...), time.Now().Unix(), k.id
+		if err := check(); err != nil {
+			return err
+		}
+		e.Seq, e.Prev, e.Store = k.led.seq+1, append([]byte(nil), k.led.head[:]...), k.id
+		e.Time = max(k.now().Unix(), k.led.time) // a clock that went back does not make a handle younger
 		mac := k.led.key.sum(e.appendCanonical)
 		e.MAC = mac[:]
 		err := k.opts.Ledger.Append(ctx, *e)
@@ -398,7 +433,7 @@ func (k *Keyring) apply(ctx context.Context, e *LedgerEntry, prev uint64, head [
 		return k.recordLate(ctx, e, gone)
 	case LedgerReadmit:
 		return k.store.Readmit(ctx, Readmission{Tree: e.Tree, RefVer: e.RefVer, SRef: e.SRef, PID: e.PID, Seq: e.Seq, Prev: prev, Head: head})
-	case LedgerInit, LedgerForgetMore, LedgerRootBegin, LedgerRootSwitch:
+	case LedgerInit, LedgerForgetMore, LedgerRootBegin, LedgerRootSwitch, LedgerErase, LedgerErased, LedgerRestore:
 	}
 	return k.store.Advance(ctx, prev, e.Seq, head)
 }

@@ -70,6 +70,11 @@ func (k *Keyring) resolvePages(ctx context.Context, rows []PageRow) (map[PageID]
 // resolveEach unwraps the keys of rows, reading ancestors it does not know level
 // by level. A page that was changed, or has no parent, gets an err.
 func (k *Keyring) resolveEach(ctx context.Context, rows []PageRow) (map[PageID]*pageKey, error) {
+	return k.resolveKeeping(ctx, rows, true)
+}
+
+// resolveKeeping is resolveEach; the keys of leaves are cached only if asked.
+func (k *Keyring) resolveKeeping(ctx context.Context, rows []PageRow, leaves bool) (map[PageID]*pageKey, error) {
 	now := k.clock.now()
 	out := make(map[PageID]*pageKey, len(rows))
 	todo := make([]PageRow, 0, len(rows))
@@ -134,7 +139,9 @@ func (k *Keyring) resolveEach(ctx context.Context, rows []PageRow) (map[PageID]*
 		}
 		key.expires = root.expires
 		out[p.Page] = key
-		k.pages.put(p.Page, key, k.opts.CacheSize)
+		if leaves || p.Level > 0 {
+			k.pages.put(p.Page, key, k.opts.CacheSize)
+		}
 	}
 	return out, nil
 }

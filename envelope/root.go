@@ -16,12 +16,14 @@ import (
 
 // rootKey is the unwrapped root page key R_e.
 type rootKey struct {
-	epoch   uint64
-	uri     string
-	commit  [32]byte
-	suite   Suite
-	aead    cipher.AEAD
-	expires int64 // clock nanoseconds
+	epoch     uint64
+	uri       string
+	handle    string
+	semantics string
+	commit    [32]byte
+	suite     Suite
+	aead      cipher.AEAD
+	expires   int64 // clock nanoseconds
 }
 
 // newPageID draws an identifier that grows with time, 63 bits: no coordination
@@ -40,19 +42,19 @@ func keyURI(key kms.Key) string {
 	return ""
 }
 
-// wrapRoot asks the KMS to wrap a root and checks the answer by unwrapping it.
-func wrapRoot(ctx context.Context, key kms.Key, id StoreID, tree TreeID, epoch uint64, opts Options, secret []byte) (RootRow, error) {
+// wrapRoot asks the KMS to wrap a root under a handle and checks the answer by
+// unwrapping it: everything is lost with a root that was wrapped badly.
+func wrapRoot(ctx context.Context, h rootHandle, id StoreID, tree TreeID, epoch uint64, opts Options, secret []byte) (RootRow, error) {
 	commit := rootCommit(id, tree, epoch, opts.Suite, secret)
-	row := RootRow{Tree: tree, Epoch: epoch, KMSURI: keyURI(key), Suite: opts.Suite, Commit: commit[:], State: RootStaged, Created: time.Now().UTC().Truncate(time.Second)}
-	row.KMSHandle = row.KMSURI
+	row := RootRow{Tree: tree, Epoch: epoch, KMSURI: h.uri, KMSHandle: h.handle, Semantics: h.semantics, Suite: opts.Suite, Commit: commit[:], State: RootStaged, Created: time.Now().UTC().Truncate(time.Second)}
 	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
 	defer cancel()
 	var err error
 	aad := row.appendAAD(nil, id)
-	if row.Wrapped, err = key.EncryptWithContext(ctx, secret, aad); err != nil {
+	if row.Wrapped, err = h.key.EncryptWithContext(ctx, secret, aad); err != nil {
 		return row, kmsErr("wrap the root of the key store", err)
 	}
-	back, err := key.DecryptWithContext(ctx, row.Wrapped, aad)
+	back, err := h.key.DecryptWithContext(ctx, row.Wrapped, aad)
 	if err != nil {
 		return row, kmsErr("unwrap what it has just wrapped", err)
 	}
@@ -124,7 +126,7 @@ func (k *Keyring) loadRoot(ctx context.Context) (*rootKey, error) {
 		return nil, err
 	}
 	defer clear(secret)
-	r := &rootKey{epoch: row.Epoch, uri: row.KMSURI, suite: row.Suite, expires: expires}
+	r := &rootKey{epoch: row.Epoch, uri: row.KMSURI, handle: row.KMSHandle, semantics: row.Semantics, suite: row.Suite, expires: expires}
 	copy(r.commit[:], row.Commit)
 	if r.aead, err = row.Suite.aead(secret); err != nil {
 		return nil, err
@@ -171,7 +173,7 @@ func (k *Keyring) unwrapRoot(ctx context.Context, epoch uint64, rows []RootRow) 
 				if (keyURI(key) == row.KMSURI) != named {
 					continue
 				}
-				secret, err := key.DecryptWithContext(ctx, row.Wrapped, row.appendAAD(nil, k.id))
+				secret, err := k.handles.of(key, row, k.opts).DecryptWithContext(ctx, row.Wrapped, row.appendAAD(nil, k.id))
 				if err != nil {
 					err = kmsErr(fmt.Sprintf("unwrap the root of store %x, which was wrapped by %q", k.id, row.KMSURI), err)
 					if failure == nil || errors.Is(err, ErrUnavailable) {

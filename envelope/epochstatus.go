@@ -1,0 +1,116 @@
+package envelope
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// EpochStatus is how the store's forgetting stands.
+type EpochStatus struct {
+	Epoch   uint64
+	Since   time.Time // when the store switched to it
+	Overdue bool      // it is older than Options.Epochs.Every and keys were forgotten in it
+	// DirtyPages lost a key that the root of this epoch still reaches in backups.
+	DirtyPages int
+	// Pending are the handles of earlier epochs that may still unwrap.
+	Pending []Erasure
+	// OldestBackup: no backup of the key store made before it can be opened. Zero:
+	// all can, as far as the ledger knows.
+	OldestBackup time.Time
+	Incarnation  uint64 // raised by every restore
+	Closing      Lease  // of the process that is closing, or closed last
+	Promise      Promise
+}
+
+// Status reads how the store's forgetting stands. It asks the ledger and the
+// store, not the KMS.
+func (k *Keyring) Status(ctx context.Context) (EpochStatus, error) {
+	var st EpochStatus
+	if k.closed.Load() {
+		return st, ErrClosed
+	}
+	ctx, cancel := k.bound(ctx, 4)
+	defer cancel()
+	if err := k.catchUp(ctx); err != nil {
+		return st, err
+	}
+	meta, err := k.store.Meta(ctx)
+	if err != nil {
+		return st, storeErr(err)
+	}
+	tree, _, err := k.activeTree(ctx)
+	if err != nil {
+		return st, err
+	}
+	st.Epoch, st.Incarnation = tree.ActiveEpoch, meta.Incarnation
+	if s, ok := k.led.epochOf(tree.ActiveEpoch); ok {
+		st.Since = unixTime(s.active)
+	}
+	dirty := k.led.dirtyPages()
+	ids := make([]PageID, 0, len(dirty))
+	for id := range dirty {
+		ids = append(ids, id)
+	}
+	rows, err := k.pagesOf(ctx, ids)
+	if err != nil {
+		return st, err
+	}
+	for i := range rows {
+		if dirty[rows[i].Page] >= rows[i].Gen {
+			st.DirtyPages++
+		}
+	}
+	st.Overdue = st.DirtyPages > 0 && k.now().Sub(st.Since) > k.opts.Epochs.Every
+	for _, s := range k.led.pendingErasures() {
+		if s.active != 0 || s.semantics != "" {
+			st.Pending = append(st.Pending, s.erasure())
+		}
+	}
+	if s, ok := k.led.oldestLive(); ok && s.epoch > 1 {
+		st.OldestBackup = unixTime(s.active)
+	}
+	if st.Closing, err = k.store.LeaseOf(ctx, k.tree); err != nil {
+		return st, storeErr(err)
+	}
+	st.Promise = k.Promise()
+	return st, nil
+}
+
+// String is a few lines for people.
+func (s EpochStatus) String() string {
+	var b strings.Builder
+	at := func(t time.Time) string {
+		if t.IsZero() {
+			return "never"
+		}
+		return t.UTC().Format("2006-01-02 15:04 MST")
+	}
+	fmt.Fprintf(&b, "epoch %d since %s", s.Epoch, at(s.Since))
+	if s.Overdue {
+		b.WriteString(", OVERDUE: close it")
+	}
+	fmt.Fprintf(&b, "\npages to re-key at the next close: %d\n", s.DirtyPages)
+	if s.OldestBackup.IsZero() {
+		b.WriteString("backups of the key store that open: all\n")
+	} else {
+		fmt.Fprintf(&b, "backups of the key store that open: those made since %s\n", at(s.OldestBackup))
+	}
+	for _, e := range s.Pending {
+		switch {
+		case e.Semantics == "":
+			fmt.Fprintf(&b, "epoch %d: the KMS key %q cannot be destroyed in part\n", e.Epoch, e.URI)
+		case !e.Ordered.IsZero():
+			fmt.Fprintf(&b, "epoch %d: destruction of %q ordered on %s, done on %s\n", e.Epoch, e.Handle, at(e.Ordered), at(e.Until))
+		default:
+			fmt.Fprintf(&b, "epoch %d: %q is to be destroyed on %s\n", e.Epoch, e.Handle, at(e.Due))
+		}
+	}
+	if s.Promise.None != "" {
+		fmt.Fprintf(&b, "T: none: %s\n", s.Promise.None)
+	} else {
+		fmt.Fprintf(&b, "T: a person forgotten now is beyond the reach of every backup in %v\n", s.Promise.Backups)
+	}
+	return b.String()
+}

@@ -1,0 +1,203 @@
+package envelope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lethe-go/lethe/kms"
+)
+
+// Erasure is what became of the KMS handle of an earlier epoch.
+type Erasure struct {
+	Epoch     uint64
+	URI       string // of the KMS key the handle belongs to
+	Handle    string
+	Semantics string    // "": it cannot be erased
+	Retired   time.Time // when a later root took its place
+	Due       time.Time // when its destruction is ordered
+	Ordered   time.Time // zero: not yet
+	Until     time.Time // when the KMS will have done it; zero: unknown
+	Destroyed time.Time // zero: not yet confirmed
+	Err       error     // why it could not be destroyed now
+}
+
+func (s *epochState) erasure() Erasure {
+	return Erasure{
+		Epoch: s.epoch, URI: s.uri, Handle: s.handle, Semantics: s.semantics, Retired: unixTime(s.retired),
+		Due: unixTime(s.due), Ordered: unixTime(s.ordered), Until: unixTime(s.until), Destroyed: unixTime(s.erased),
+	}
+}
+
+// EraseDue destroys the handles of earlier epochs whose time has come, and asks
+// the KMS after those ordered before. It returns all that are not confirmed yet,
+// and those confirmed now. A handle that the KMS refuses to destroy, destroys
+// late, or revives, stays on the list with its Err; so does one that the KMS calls
+// destroyed and that still unwraps. The error joins them.
+//
+// CloseEpoch calls it; call it also when the last Window has passed
+// ([Keyring.RunEpochs] does). It is idempotent and safe for concurrent use.
+func (k *Keyring) EraseDue(ctx context.Context) ([]Erasure, error) {
+	if k.closed.Load() {
+		return nil, ErrClosed
+	}
+	if err := k.syncLedger(ctx); err != nil {
+		return nil, err
+	}
+	var out []Erasure
+	var errs []error
+	for _, s := range k.led.pendingErasures() {
+		if s.semantics != "" && k.now().Unix() >= s.due {
+			if err := k.erase(ctx, &s); err != nil {
+				e := s.erasure()
+				e.Err = fmt.Errorf("lethe: the handle %q of epoch %d is not destroyed: %w", s.handle, s.epoch, err)
+				errs = append(errs, e.Err)
+				out = append(out, e)
+				continue
+			}
+			if now, ok := k.led.epochOf(s.epoch); ok {
+				s = now
+			}
+		}
+		if s.active == 0 && s.semantics == "" {
+			continue // a close that never switched, under a key that is not made for it
+		}
+		out = append(out, s.erasure())
+	}
+	if len(out) > 0 {
+		if err := k.catchUp(ctx); err != nil {
+			return out, errors.Join(append(errs, err)...)
+		}
+		if err := k.noteRetired(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// erase destroys one handle, or asks what became of it.
+func (k *Keyring) erase(ctx context.Context, s *epochState) error {
+	e, key, err := k.eraserFor(s.uri)
+	if err != nil {
+		return err
+	}
+	tree, rows, err := k.store.Tree(ctx, k.tree)
+	if err != nil {
+		return storeErr(err)
+	}
+	for i := range rows {
+		// Never the one in use, whatever the ledger says.
+		if row := &rows[i]; row.Epoch == tree.ActiveEpoch && row.KMSURI == s.uri && row.KMSHandle == s.handle || tree.ActiveEpoch <= s.epoch {
+			return fmt.Errorf("%w: the key store is in epoch %d, whose root needs it", ErrLedger, tree.ActiveEpoch)
+		}
+	}
+	var got kms.Erasure
+	if s.ordered != 0 {
+		if err := askKMS(ctx, k.opts, func(ctx context.Context) (err error) { got, err = e.Erasure(ctx, s.handle); return err }); err != nil {
+			return kmsErr("say what became of it", err)
+		}
+	}
+	revived := s.ordered != 0 && got.State == kms.HandleLive
+	if s.ordered == 0 || revived {
+		if err := askKMS(ctx, k.opts, func(ctx context.Context) (err error) { got, err = e.Destroy(ctx, s.handle); return err }); err != nil {
+			return kmsErr("destroy it", err)
+		}
+	}
+	var until int64
+	if !got.At.IsZero() {
+		until = got.At.Unix()
+	}
+	if s.ordered == 0 || until > s.until {
+		if err := k.appendLedger(ctx, &LedgerEntry{Kind: LedgerErase, Tree: k.tree, Epoch: s.epoch, KMSHandle: s.handle, Until: until}); err != nil {
+			return err
+		}
+	}
+	switch got.State {
+	case kms.HandleScheduled:
+		return nil
+	case kms.HandleDestroyed:
+	default:
+		return fmt.Errorf("the KMS took the order and the handle is still %v: look who revives it", got.State)
+	}
+	if err := k.checkDestroyed(ctx, key, s); err != nil {
+		return err
+	}
+	return k.appendLedger(ctx, &LedgerEntry{Kind: LedgerErased, Tree: k.tree, Epoch: s.epoch, KMSHandle: s.handle})
+}
+
+// checkDestroyed tries to unwrap a root of the epoch: a KMS that still can has
+// destroyed nothing.
+func (k *Keyring) checkDestroyed(ctx context.Context, key kms.Key, s *epochState) error {
+	roots, err := k.store.Roots(ctx, k.tree)
+	if err != nil {
+		return storeErr(err)
+	}
+	for i := range roots {
+		row := &roots[i]
+		if row.Epoch != s.epoch || len(row.Wrapped) == 0 {
+			continue
+		}
+		for _, opener := range []kms.Key{k.handles.of(key, row, k.opts), key} {
+			secret, err := opener.DecryptWithContext(ctx, row.Wrapped, row.appendAAD(nil, k.id))
+			clear(secret)
+			switch {
+			case err == nil:
+				return errors.New("the KMS says that it is destroyed, and it still unwraps")
+			case kms.Retryable(err):
+				return kmsErr("show that it no longer unwraps", err)
+			}
+		}
+	}
+	return nil
+}
+
+// eraserFor finds the configured key that a handle belongs to.
+func (k *Keyring) eraserFor(uri string) (kms.Eraser, kms.Key, error) {
+	k.keyMu.RLock()
+	keys := k.keys
+	k.keyMu.RUnlock()
+	for _, key := range keys {
+		if e, ok := eraserOf(key); ok && keyURI(key) == uri {
+			return e, key, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("no KMS key %q is configured that could: give it in Options.MoreKeys", uri)
+}
+
+// ConfirmErased records that the KMS key of an earlier epoch was destroyed by
+// hand, where it is none that Lethe can destroy in part: one that was in use
+// before handles were. It tries to unwrap that epoch's root with the keys it has,
+// and refuses while one can. Nobody can check it further: receipts say who to ask.
+func (k *Keyring) ConfirmErased(ctx context.Context, epoch uint64) error {
+	if k.closed.Load() {
+		return ErrClosed
+	}
+	if err := k.syncLedger(ctx); err != nil {
+		return err
+	}
+	s, ok := k.led.epochOf(epoch)
+	switch {
+	case !ok || s.retired == 0:
+		return fmt.Errorf("envelope: epoch %d is not one that a later root took the place of", epoch)
+	case s.erased != 0:
+		return nil
+	case s.semantics != "":
+		return fmt.Errorf("envelope: epoch %d has a handle that EraseDue destroys", epoch)
+	}
+	k.keyMu.RLock()
+	keys := k.keys
+	k.keyMu.RUnlock()
+	for _, key := range keys {
+		if err := k.checkDestroyed(ctx, key, &s); err != nil {
+			return fmt.Errorf("envelope: epoch %d: %w", epoch, err)
+		}
+	}
+	if err := k.appendLedger(ctx, &LedgerEntry{Kind: LedgerErased, Tree: k.tree, Epoch: epoch, KMSHandle: s.handle}); err != nil {
+		return err
+	}
+	if err := k.catchUp(ctx); err != nil {
+		return err
+	}
+	return k.noteRetired(ctx)
+}

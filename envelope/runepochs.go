@@ -1,0 +1,74 @@
+package envelope
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// EpochEvents are told what RunEpochs does. Both may be nil.
+type EpochEvents struct {
+	Closed func(Closed) // an epoch was closed
+	Failed func(error)  // a close or an erasure failed; it is tried again
+}
+
+// RunEpochs closes epochs when they are as old as Options.Epochs.Every and
+// something was forgotten in them, and destroys handles when their Window has
+// passed, until ctx ends; then it returns nil. A service runs it in one line:
+//
+//	go ring.RunEpochs(ctx, envelope.EpochEvents{Failed: logIt})
+//
+// Any number of processes may run it for one store: one closes, the others look
+// again later. It returns ErrClosed after Close.
+func (k *Keyring) RunEpochs(ctx context.Context, events EpochEvents) error {
+	wait, failures := time.Duration(0), 0
+	for {
+		if err := pause(ctx, wait); err != nil {
+			return nil //nolint:nilerr // ctx ended, as announced
+		}
+		did, err := k.runEpoch(ctx)
+		switch {
+		case errors.Is(err, ErrClosed):
+			return err
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, ErrLeased):
+			err = nil
+		}
+		if did != nil && events.Closed != nil {
+			events.Closed(*did)
+		}
+		wait, failures = k.pollEvery(), failures+1
+		if err == nil {
+			failures = 0
+			continue
+		}
+		wait = min(wait, time.Second<<min(failures, 10))
+		if events.Failed != nil {
+			events.Failed(err)
+		}
+	}
+}
+
+// pollEvery is how often RunEpochs looks: a twentieth of an epoch, a minute at
+// most and 100 ms at least.
+func (k *Keyring) pollEvery() time.Duration {
+	return min(max(k.opts.Epochs.Every/20, 100*time.Millisecond), time.Minute)
+}
+
+// runEpoch does what is due now.
+func (k *Keyring) runEpoch(ctx context.Context) (*Closed, error) {
+	st, err := k.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Overdue {
+		_, err := k.EraseDue(ctx)
+		return nil, err
+	}
+	out, err := k.CloseEpoch(ctx, CloseOptions{})
+	if err != nil && out.Pages == 0 || out.NoOp {
+		return nil, err
+	}
+	return &out, err
+}
