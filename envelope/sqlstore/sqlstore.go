@@ -143,6 +143,7 @@ type querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
 }
 
 // dialect is what SQLite and PostgreSQL do differently. Statements are written
@@ -166,6 +167,14 @@ type dialect interface {
 	// lock serializes the transaction with others of the tree: those that share with
 	// those that do not, until its end.
 	lock(ctx context.Context, q querier, tree envelope.TreeID, shared bool) error
+	// lockRows ends a SELECT whose rows stay locked, in its order, until the transaction's end.
+	lockRows() string
+	// childrenOf returns a query of (page, number of children) for some pages. Its
+	// parameters are tree, tree and the pages as inInts gives them.
+	childrenOf() string
+	// rekeyPages and rekeyKeys write new wraps over rows and count those they met.
+	rekeyPages(ctx context.Context, q querier, tree envelope.TreeID, pages []pageWrap) (int64, error)
+	rekeyKeys(ctx context.Context, q querier, tree envelope.TreeID, keys []envelope.KeyRow) (int64, error)
 	// noTable tells an error for a missing table.
 	noTable(err error) bool
 	// wipe removes what deleted rows left in side files, as far as it can.
@@ -222,7 +231,8 @@ func (s *Store) write(ctx context.Context, fn func(q querier) error) error {
 // fail names the package in an error that is not one of the Store's own.
 func fail(ctx context.Context, err error) error {
 	switch {
-	case err == nil, errors.Is(err, envelope.ErrStoreConflict), errors.Is(err, envelope.ErrStoreEmpty), errors.Is(err, envelope.ErrStoreExists):
+	case err == nil, errors.Is(err, envelope.ErrStoreConflict), errors.Is(err, envelope.ErrStoreEmpty), errors.Is(err, envelope.ErrStoreExists),
+		errors.Is(err, envelope.ErrLeased):
 		return err
 	case ctx.Err() != nil:
 		return ctx.Err()
