@@ -21,7 +21,7 @@ import (
 )
 
 // initialise writes the first rows by hand: an empty tree 1 at epoch 1.
-func initialise(t *testing.T, s *sqlstore.Store) {
+func initialise(t testing.TB, s *sqlstore.Store) {
 	t.Helper()
 	require.NoError(t, s.Migrate(t.Context()))
 	require.NoError(t, s.Init(t.Context(), envelope.InitRows{
