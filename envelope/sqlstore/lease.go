@@ -19,7 +19,7 @@ func (s *Store) Claim(ctx context.Context, l envelope.Lease, now time.Time) erro
 		until++ // never shorter than it was asked for
 	}
 	return s.write(ctx, func(q querier) error {
-		if err := s.d.lock(ctx, q, leaseLock, false); err != nil {
+		if err := s.lock(ctx, q, leaseLock, false); err != nil {
 			return err
 		}
 		held, err := s.lease(ctx, q, l.Tree)

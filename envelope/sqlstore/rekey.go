@@ -17,7 +17,7 @@ type pageWrap struct {
 // Rekey implements envelope.Store.
 func (s *Store) Rekey(ctx context.Context, r envelope.Rekey) error {
 	err := s.write(ctx, func(q querier) error {
-		if err := s.d.lock(ctx, q, r.Tree, false); err != nil {
+		if err := s.lock(ctx, q, r.Tree, false); err != nil {
 			return err
 		}
 		if err := s.checkEpoch(ctx, q, r.Tree, r.OldEpoch); err != nil {
@@ -75,7 +75,7 @@ func (s *Store) RekeyPages(ctx context.Context, r envelope.RekeyPages) error {
 		ids = append(ids, page)
 	}
 	err := s.write(ctx, func(q querier) error {
-		if err := s.d.lock(ctx, q, r.Tree, true); err != nil {
+		if err := s.lock(ctx, q, r.Tree, true); err != nil {
 			return err
 		}
 		if err := s.checkEpoch(ctx, q, r.Tree, r.Epoch); err != nil {

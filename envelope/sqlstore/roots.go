@@ -42,7 +42,7 @@ func (s *Store) UpdateRoots(ctx context.Context, roots []envelope.RootRow) error
 	err := s.write(ctx, func(q querier) error {
 		for i, r := range ordered {
 			if i == 0 || ordered[i-1].Tree != r.Tree {
-				if err := s.d.lock(ctx, q, r.Tree, false); err != nil {
+				if err := s.lock(ctx, q, r.Tree, false); err != nil {
 					return err
 				}
 			}

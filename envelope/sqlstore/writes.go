@@ -22,15 +22,15 @@ func (s *Store) Init(ctx context.Context, rows envelope.InitRows) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	err := s.d.write(ctx, func(q querier) error {
-		if err := s.d.lock(ctx, q, rows.Tree.Tree, false); err != nil {
+	err := s.d.Write(ctx, func(q querier) error {
+		if err := s.lock(ctx, q, rows.Tree.Tree, false); err != nil {
 			return err
 		}
 		var one int
 		switch err := q.QueryRowContext(ctx, "SELECT 1 FROM lethe_meta").Scan(&one); {
 		case err == nil:
 			return envelope.ErrStoreExists
-		case s.d.noTable(err):
+		case s.d.NoTable(err):
 			return envelope.ErrStoreEmpty
 		case !errors.Is(err, sql.ErrNoRows):
 			return err
@@ -153,7 +153,7 @@ func (s *Store) Insert(ctx context.Context, in envelope.Insert) (envelope.Insert
 	var done envelope.Inserted
 	err := s.write(ctx, func(q querier) error {
 		done = envelope.Inserted{} // a transaction may run twice
-		if err := s.d.lock(ctx, q, in.Tree, true); err != nil {
+		if err := s.lock(ctx, q, in.Tree, true); err != nil {
 			return err
 		}
 		if err := s.checkEpoch(ctx, q, in.Tree, in.Epoch); err != nil {
@@ -252,7 +252,7 @@ const purposeLock = envelope.TreeID(1<<32 - 1)
 func (s *Store) AddPurpose(ctx context.Context, purpose string) (envelope.PID, error) {
 	var pid envelope.PID
 	err := s.write(ctx, func(q querier) error {
-		if err := s.d.lock(ctx, q, purposeLock, false); err != nil {
+		if err := s.lock(ctx, q, purposeLock, false); err != nil {
 			return err
 		}
 		err := q.QueryRowContext(ctx, s.d.bind("SELECT pid FROM lethe_purpose WHERE name = ?"), purpose).Scan(&pid)
@@ -276,7 +276,7 @@ func (s *Store) Forget(ctx context.Context, f envelope.Forgetting) ([]envelope.K
 	var gone []envelope.KeyRow
 	err := s.write(ctx, func(q querier) error {
 		gone = nil
-		if err := s.d.lock(ctx, q, f.Tree, false); err != nil {
+		if err := s.lock(ctx, q, f.Tree, false); err != nil {
 			return err
 		}
 		if err := s.advance(ctx, q, f.Prev, f.Seq, f.Head); err != nil {
@@ -328,7 +328,7 @@ func (s *Store) bury(ctx context.Context, q querier, f envelope.Forgetting, gone
 // Readmit implements envelope.Store.
 func (s *Store) Readmit(ctx context.Context, r envelope.Readmission) error {
 	return s.write(ctx, func(q querier) error {
-		if err := s.d.lock(ctx, q, r.Tree, false); err != nil {
+		if err := s.lock(ctx, q, r.Tree, false); err != nil {
 			return err
 		}
 		if err := s.advance(ctx, q, r.Prev, r.Seq, r.Head); err != nil {
