@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/lethe-go/lethe/envelope"
+	"github.com/lethe-go/lethe/envelope/internal/ledgerline"
 )
 
 // header is the first line of every ledger file.
@@ -142,9 +143,9 @@ func (l *Ledger) Append(ctx context.Context, e envelope.LedgerEntry) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	line, err := appendLine(nil, &e)
+	line, err := ledgerline.Append(nil, &e)
 	if err != nil {
-		return err
+		return fmt.Errorf("fileledger: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -197,6 +198,9 @@ func (l *Ledger) refresh(ctx context.Context) error {
 
 // size returns the file's, which must be the one that was opened.
 func (l *Ledger) size() (int64, error) {
+	if _, err := l.f.Stat(); err != nil { // closed
+		return 0, fmt.Errorf("fileledger: %w", err)
+	}
 	now, err := os.Stat(l.path)
 	if err != nil {
 		return 0, fmt.Errorf("fileledger: %w", err)
@@ -229,7 +233,7 @@ func (l *Ledger) catchUp() error {
 		if length == 0 {
 			return nil
 		}
-		e, err := parseLine(more[:length])
+		e, err := ledgerline.Parse(more[:length])
 		if err == nil && e.Seq != uint64(len(l.entries))+1 {
 			err = fmt.Errorf("entry %d is in the place of entry %d", e.Seq, len(l.entries)+1)
 		}

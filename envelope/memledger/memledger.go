@@ -1,6 +1,6 @@
 // Package memledger is a ledger in memory, for tests and demonstrations: it
 // dies with the process, so nothing it recorded survives a restart. Use
-// package fileledger in a service.
+// package fileledger or sqlledger in a service.
 package memledger
 
 import (

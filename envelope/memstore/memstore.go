@@ -39,6 +39,7 @@ type Store struct {
 	purposes []envelope.PurposeRow
 	tombs    map[tombName]envelope.Tomb
 	dead     map[envelope.KeyID]uint64
+	leases   map[envelope.TreeID]envelope.Lease
 }
 
 // New returns an empty store.
@@ -51,6 +52,7 @@ func New() *Store {
 		bySRef: map[envelope.SRef]map[envelope.KeyID]struct{}{},
 		tombs:  map[tombName]envelope.Tomb{},
 		dead:   map[envelope.KeyID]uint64{},
+		leases: map[envelope.TreeID]envelope.Lease{},
 	}
 }
 
@@ -120,6 +122,15 @@ func (s *Store) addKey(k envelope.KeyRow) {
 	s.bySRef[k.SRef][k.KID] = struct{}{}
 }
 
+func (s *Store) removeKey(k *envelope.KeyRow) {
+	delete(s.keys, k.KID)
+	delete(s.names, nameOf(k))
+	delete(s.bySRef[k.SRef], k.KID)
+	if len(s.bySRef[k.SRef]) == 0 {
+		delete(s.bySRef, k.SRef)
+	}
+}
+
 // Advance implements envelope.Store.
 func (s *Store) Advance(ctx context.Context, prev, seq uint64, head []byte) error {
 	if err := s.begin(ctx, true); err != nil {
@@ -134,6 +145,19 @@ func (s *Store) advance(prev, seq uint64, head []byte) error {
 		return envelope.ErrStoreConflict
 	}
 	s.meta.AppliedSeq, s.meta.LedgerHead = seq, bytes.Clone(head)
+	return nil
+}
+
+// Reincarnate implements envelope.Store.
+func (s *Store) Reincarnate(ctx context.Context, old uint64) error {
+	if err := s.begin(ctx, true); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	if s.meta.Incarnation != old {
+		return envelope.ErrStoreConflict
+	}
+	s.meta.Incarnation++
 	return nil
 }
 
@@ -192,6 +216,16 @@ func (s *Store) DirtyPages(ctx context.Context, tree envelope.TreeID) ([]envelop
 // OpenPages implements envelope.Store.
 func (s *Store) OpenPages(ctx context.Context, tree envelope.TreeID, level uint8, limit int) ([]envelope.PageRow, error) {
 	return s.selectPages(ctx, tree, limit, func(p *envelope.PageRow) bool { return p.Level == level && p.Fill < envelope.PageFanOut })
+}
+
+// PagesAfter implements envelope.Store.
+func (s *Store) PagesAfter(ctx context.Context, tree envelope.TreeID, after envelope.PageID, limit int) ([]envelope.PageRow, error) {
+	rows, err := s.selectPages(ctx, tree, -1, func(p *envelope.PageRow) bool { return p.Page > after })
+	slices.SortFunc(rows, func(a, b envelope.PageRow) int { return cmp.Compare(a.Page, b.Page) })
+	if limit >= 0 && len(rows) > limit {
+		rows = rows[:limit]
+	}
+	return rows, err
 }
 
 // CountRootPages implements envelope.Store.
@@ -382,17 +416,12 @@ func (s *Store) Forget(ctx context.Context, f envelope.Forgetting) ([]envelope.K
 			continue
 		}
 		gone = append(gone, copyKey(k))
-		delete(s.keys, kid)
-		delete(s.names, nameOf(&k))
-		delete(s.bySRef[f.SRef], kid)
+		s.removeKey(&k)
 		s.dead[kid] = f.Seq
 		if p, ok := s.pages[k.Page]; ok {
 			p.DirtyEpoch = f.Epoch
 			s.pages[k.Page] = p
 		}
-	}
-	if len(s.bySRef[f.SRef]) == 0 {
-		delete(s.bySRef, f.SRef)
 	}
 	for _, kid := range f.KIDs {
 		if _, there := s.dead[kid]; !there {
@@ -418,68 +447,5 @@ func (s *Store) Readmit(ctx context.Context, r envelope.Readmission) error {
 			s.tombs[name] = t
 		}
 	}
-	return nil
-}
-
-// Rekey implements envelope.Store.
-func (s *Store) Rekey(ctx context.Context, r envelope.Rekey) error {
-	if err := s.begin(ctx, true); err != nil {
-		return err
-	}
-	defer s.mu.Unlock()
-	tree := s.trees[r.Tree]
-	if tree.ActiveEpoch != r.OldEpoch {
-		return envelope.ErrStoreConflict
-	}
-	children := map[envelope.PageID]int{}
-	for _, p := range s.pages {
-		if p.Tree == r.Tree {
-			children[p.Parent]++
-		}
-	}
-	for _, k := range s.keys {
-		if k.Tree == r.Tree {
-			children[k.Page]++
-		}
-	}
-	if children[0] != r.RootChildren {
-		return envelope.ErrStoreConflict
-	}
-	for page, n := range r.PageChildren {
-		if children[page] != n {
-			return envelope.ErrStoreConflict
-		}
-	}
-	for _, p := range r.Pages {
-		if _, ok := s.pages[p.Page]; !ok {
-			return envelope.ErrStoreConflict
-		}
-	}
-	for _, k := range r.Keys {
-		if _, ok := s.keys[k.KID]; !ok {
-			return envelope.ErrStoreConflict
-		}
-	}
-	for _, p := range r.Pages {
-		was := s.pages[p.Page]
-		p = copyPage(p)
-		p.Fill, p.DirtyEpoch = was.Fill, was.DirtyEpoch
-		if p.Gen != was.Gen {
-			p.DirtyEpoch = 0
-		}
-		s.pages[p.Page] = p
-	}
-	for _, k := range r.Keys {
-		s.keys[k.KID] = copyKey(k)
-	}
-	for i := range s.roots {
-		if s.roots[i].Tree == r.Tree && s.roots[i].State == envelope.RootActive {
-			s.roots[i].State = envelope.RootRetiring
-		}
-	}
-	s.roots = append(s.roots, copyRoot(r.Root))
-	slices.SortFunc(s.roots, func(a, b envelope.RootRow) int { return cmp.Compare(b.Epoch, a.Epoch) })
-	tree.ActiveEpoch = r.Root.Epoch
-	s.trees[r.Tree] = tree
 	return nil
 }

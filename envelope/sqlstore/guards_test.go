@@ -21,7 +21,7 @@ import (
 )
 
 // initialise writes the first rows by hand: an empty tree 1 at epoch 1.
-func initialise(t *testing.T, s *sqlstore.Store) {
+func initialise(t testing.TB, s *sqlstore.Store) {
 	t.Helper()
 	require.NoError(t, s.Migrate(t.Context()))
 	require.NoError(t, s.Init(t.Context(), envelope.InitRows{
@@ -204,6 +204,13 @@ func methods(ctx context.Context, s *sqlstore.Store) map[string]error {
 	_, errs["Forget"] = s.Forget(ctx, envelope.Forgetting{Tree: 1})
 	errs["Readmit"] = s.Readmit(ctx, envelope.Readmission{Tree: 1})
 	errs["Rekey"] = s.Rekey(ctx, envelope.Rekey{Tree: 1})
+	errs["RekeyPages"] = s.RekeyPages(ctx, envelope.RekeyPages{Tree: 1})
+	_, errs["PagesAfter"] = s.PagesAfter(ctx, 1, 0, 1)
+	_, errs["Roots"] = s.Roots(ctx, 1)
+	errs["UpdateRoots"] = s.UpdateRoots(ctx, []envelope.RootRow{{Tree: 1}})
+	errs["Reincarnate"] = s.Reincarnate(ctx, 1)
+	errs["Claim"] = s.Claim(ctx, envelope.Lease{Tree: 1, Owner: "o"}, time.Now())
+	_, errs["LeaseOf"] = s.LeaseOf(ctx, 1)
 	return errs
 }
 

@@ -2,13 +2,9 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"embed"
-	"errors"
-	"fmt"
-	"io/fs"
-	"strconv"
-	"strings"
+
+	"github.com/lethe-go/lethe/internal/sqlopen"
 )
 
 //go:embed migrations
@@ -18,51 +14,5 @@ var migrations embed.FS
 // any time and by many processes at once; a store that is up to date is not
 // touched. Tables of a newer version of this package are refused.
 func (s *Store) Migrate(ctx context.Context) error {
-	files, err := fs.Glob(migrations, "migrations/"+s.d.name()+"/*.sql")
-	if err != nil || len(files) == 0 {
-		return fmt.Errorf("sqlstore: no migrations for %s: %w", s.d.name(), err)
-	}
-	return fail(ctx, s.d.write(ctx, func(q querier) error {
-		if err := s.d.lock(ctx, q, 0, false); err != nil {
-			return err
-		}
-		if _, err := q.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS lethe_schema (version BIGINT PRIMARY KEY)"); err != nil {
-			return err
-		}
-		var at sql.NullInt64
-		if err := q.QueryRowContext(ctx, "SELECT MAX(version) FROM lethe_schema").Scan(&at); err != nil {
-			return err
-		}
-		if at.Int64 > int64(len(files)) {
-			return fmt.Errorf("the tables are of version %d and this program knows %d: deploy the newer program", at.Int64, len(files))
-		}
-		for i, file := range files[at.Int64:] {
-			version := at.Int64 + int64(i) + 1
-			if err := s.apply(ctx, q, file, version); err != nil {
-				return fmt.Errorf("migration %d: %w", version, err)
-			}
-		}
-		return nil
-	}))
-}
-
-func (s *Store) apply(ctx context.Context, q querier, file string, version int64) error {
-	base := file[strings.LastIndexByte(file, '/')+1:]
-	if n, err := strconv.ParseInt(strings.SplitN(base, "_", 2)[0], 10, 64); err != nil || n != version {
-		return errors.New(base + " is out of order")
-	}
-	text, err := migrations.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	for statement := range strings.SplitSeq(string(text), ";") {
-		if strings.TrimSpace(statement) == "" {
-			continue
-		}
-		if _, err := q.ExecContext(ctx, statement); err != nil {
-			return err
-		}
-	}
-	_, err = q.ExecContext(ctx, s.d.bind("INSERT INTO lethe_schema (version) VALUES (?)"), version)
-	return err
+	return fail(ctx, sqlopen.Migrate(ctx, s.d, migrations, "lethe_schema", lockKey(0)))
 }

@@ -127,11 +127,21 @@ func (s *Store) DirtyPages(ctx context.Context, tree envelope.TreeID) ([]envelop
 
 // OpenPages implements envelope.Store.
 func (s *Store) OpenPages(ctx context.Context, tree envelope.TreeID, level uint8, limit int) ([]envelope.PageRow, error) {
-	most := int64(limit)
+	return s.pages(ctx, "tree = ? AND level = ? AND fill < 64 LIMIT ?", int64(tree), int64(level), most(limit))
+}
+
+// PagesAfter implements envelope.Store.
+func (s *Store) PagesAfter(ctx context.Context, tree envelope.TreeID, after envelope.PageID, limit int) ([]envelope.PageRow, error) {
+	last := int64(min(after, math.MaxInt64)) // no page has a higher number
+	return s.pages(ctx, "tree = ? AND page > ? ORDER BY page LIMIT ?", int64(tree), last, most(limit))
+}
+
+// most is a LIMIT; PostgreSQL refuses a negative one.
+func most(limit int) int64 {
 	if limit < 0 {
-		most = math.MaxInt64 // PostgreSQL refuses a negative one
+		return math.MaxInt64
 	}
-	return s.pages(ctx, "tree = ? AND level = ? AND fill < 64 LIMIT ?", int64(tree), int64(level), most)
+	return int64(limit)
 }
 
 // CountRootPages implements envelope.Store.

@@ -15,17 +15,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
-
 	"github.com/lethe-go/lethe/envelope"
-
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"github.com/lethe-go/lethe/internal/sqlopen"
 )
 
 // Store is an envelope.Store in a database. It is safe for concurrent use, by
@@ -39,39 +33,14 @@ type Store struct {
 
 var _ envelope.Store = (*Store)(nil)
 
-const (
-	sqliteConns   = 8
-	postgresConns = 16
-)
-
 // OpenSQLite opens a key store in a file of its own, made with mode 0600 if it
 // does not exist. Call Migrate before its first use.
 func OpenSQLite(ctx context.Context, path string) (*Store, error) {
-	if path == "" || strings.HasPrefix(path, ":memory:") || strings.HasPrefix(path, "file:") {
-		return nil, fmt.Errorf("sqlstore: OpenSQLite needs the path of a file, not %q; package memstore keeps keys in memory", path)
-	}
-	path, err := filepath.Abs(path)
+	d, err := sqlopen.OpenSQLite(ctx, path, "package memstore keeps keys in memory", sqlopen.Durable)
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
-	if err := create(path); err != nil {
-		return nil, fmt.Errorf("sqlstore: %w", err)
-	}
-	db, err := sql.Open("sqlite", sqliteName(path))
-	if err != nil {
-		return nil, fmt.Errorf("sqlstore: %w", err)
-	}
-	db.SetMaxOpenConns(sqliteConns)
-	db.SetMaxIdleConns(sqliteConns)
-	d := &sqlite{db: db, writer: make(chan struct{}, 1)}
-	conn, err := d.conn(ctx)
-	if err == nil {
-		err = conn.Close() // back to the pool
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("sqlstore: %w", err), db.Close())
-	}
-	return &Store{db: db, d: d, owned: true}, nil
+	return &Store{db: d.DB, d: &sqlite{d}, owned: true}, nil
 }
 
 // OpenPostgres opens a key store in PostgreSQL 13 or later; dsn is a URL or
@@ -80,28 +49,11 @@ func OpenSQLite(ctx context.Context, path string) (*Store, error) {
 // the disk, also where the server's default is synchronous_commit=off. No error
 // repeats the dsn.
 func OpenPostgres(ctx context.Context, dsn string) (*Store, error) {
-	config, err := pgx.ParseConfig(dsn)
+	d, err := sqlopen.OpenPostgres(ctx, dsn)
 	if err != nil {
-		return nil, errors.New("sqlstore: the PostgreSQL connection string does not parse; write postgres://user@host:5432/database?sslmode=verify-full")
+		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
-	asked := config.ValidateConnect
-	config.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		if asked != nil {
-			if err := asked(ctx, conn); err != nil {
-				return err
-			}
-		}
-		return pgconn.ValidateConnectTargetSessionAttrsPrimary(ctx, conn)
-	}
-	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(commitDurably))
-	db.SetMaxOpenConns(postgresConns)
-	db.SetMaxIdleConns(postgresConns)
-	s := NewPostgres(db)
-	s.owned = true
-	if err := db.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("sqlstore: %w", err), db.Close())
-	}
-	return s, nil
+	return &Store{db: d.DB, d: &postgres{d}, owned: true}, nil
 }
 
 // NewSQLite uses an open database of the driver "sqlite" (modernc.org/sqlite).
@@ -111,23 +63,14 @@ func OpenPostgres(ctx context.Context, dsn string) (*Store, error) {
 // database is in another journal mode: some keep deleted keys in a file,
 // others cannot undo half a write. Create the file with mode 0600.
 func NewSQLite(db *sql.DB) *Store {
-	return &Store{db: db, d: &sqlite{db: db, writer: make(chan struct{}, 1)}}
+	return &Store{db: db, d: &sqlite{sqlopen.NewSQLite(db, sqlopen.Durable)}}
 }
 
 // NewPostgres uses an open database of pgx/v5/stdlib. It must connect to the
 // primary, never to a standby, with synchronous_commit on. The default
 // isolation level does not matter.
-func NewPostgres(db *sql.DB) *Store { return &Store{db: db, d: &postgres{db: db}} }
-
-// commitDurably turns an asynchronous commit on a connection into a synchronous
-// one: data sealed under a key that a crash undoes is lost.
-func commitDurably(ctx context.Context, conn *pgx.Conn) error {
-	var mode string
-	if err := conn.QueryRow(ctx, "SHOW synchronous_commit").Scan(&mode); err != nil || mode != "off" {
-		return err
-	}
-	_, err := conn.Exec(ctx, "SET synchronous_commit TO on")
-	return err
+func NewPostgres(db *sql.DB) *Store {
+	return &Store{db: db, d: &postgres{&sqlopen.Postgres{DB: db}}}
 }
 
 // Close closes the database if the Store opened it.
@@ -139,16 +82,12 @@ func (s *Store) Close() error {
 }
 
 // querier is a database, a connection or a transaction.
-type querier interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
+type querier = sqlopen.Querier
 
 // dialect is what SQLite and PostgreSQL do differently. Statements are written
 // with ? for parameters.
 type dialect interface {
-	name() string
+	sqlopen.Database
 	// bind rewrites the parameters of a statement.
 	bind(query string) string
 	// inBlobs and inInts return "IN (…)" with one parameter, and that parameter.
@@ -159,17 +98,27 @@ type dialect interface {
 	// looked up in an index by itself, whatever the planner believes of the tables: its
 	// plan may be from the time they were empty.
 	keysOf() string
-	// write runs fn in a transaction that commits before write returns, again if it lost a race.
-	write(ctx context.Context, fn func(q querier) error) error
-	// snapshot runs fn in a transaction that only reads and sees one moment.
-	snapshot(ctx context.Context, fn func(q querier) error) error
-	// lock serializes the transaction with others of the tree: those that share with
-	// those that do not, until its end.
-	lock(ctx context.Context, q querier, tree envelope.TreeID, shared bool) error
-	// noTable tells an error for a missing table.
-	noTable(err error) bool
+	// lockRows ends a SELECT whose rows stay locked, in its order, until the transaction's end.
+	lockRows() string
+	// childrenOf returns a query of (page, number of children) for some pages. Its
+	// parameters are tree, tree and the pages as inInts gives them.
+	childrenOf() string
+	// rekeyPages and rekeyKeys write new wraps over rows and count those they met.
+	rekeyPages(ctx context.Context, q querier, tree envelope.TreeID, pages []pageWrap) (int64, error)
+	rekeyKeys(ctx context.Context, q querier, tree envelope.TreeID, keys []envelope.KeyRow) (int64, error)
 	// wipe removes what deleted rows left in side files, as far as it can.
 	wipe(ctx context.Context)
+}
+
+// lockClass sets our locks apart from the application's: "leth".
+const lockClass = 0x6c657468
+
+func lockKey(tree envelope.TreeID) int64 { return lockClass<<32 | int64(tree) }
+
+// lock serializes the transaction with others of the tree: those that share with
+// those that do not, until its end.
+func (s *Store) lock(ctx context.Context, q querier, tree envelope.TreeID, shared bool) error {
+	return s.d.Lock(ctx, q, lockKey(tree), shared)
 }
 
 // read prepares a read outside a transaction.
@@ -186,7 +135,7 @@ func (s *Store) readAt(ctx context.Context, statements int, fn func(q querier) e
 	if statements <= 1 {
 		return fail(ctx, fn(s.db))
 	}
-	return fail(ctx, s.d.snapshot(ctx, fn))
+	return fail(ctx, s.d.Snapshot(ctx, fn))
 }
 
 // ready returns ErrStoreEmpty until Init was called.
@@ -200,7 +149,7 @@ func (s *Store) ready(ctx context.Context, q querier) error {
 	case err == nil:
 		s.populated.Store(true)
 		return nil
-	case errors.Is(err, sql.ErrNoRows), s.d.noTable(err):
+	case errors.Is(err, sql.ErrNoRows), s.d.NoTable(err):
 		return envelope.ErrStoreEmpty
 	}
 	return fail(ctx, err)
@@ -211,7 +160,7 @@ func (s *Store) write(ctx context.Context, fn func(q querier) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return fail(ctx, s.d.write(ctx, func(q querier) error {
+	return fail(ctx, s.d.Write(ctx, func(q querier) error {
 		if err := s.ready(ctx, q); err != nil {
 			return err
 		}
@@ -222,7 +171,8 @@ func (s *Store) write(ctx context.Context, fn func(q querier) error) error {
 // fail names the package in an error that is not one of the Store's own.
 func fail(ctx context.Context, err error) error {
 	switch {
-	case err == nil, errors.Is(err, envelope.ErrStoreConflict), errors.Is(err, envelope.ErrStoreEmpty), errors.Is(err, envelope.ErrStoreExists):
+	case err == nil, errors.Is(err, envelope.ErrStoreConflict), errors.Is(err, envelope.ErrStoreEmpty), errors.Is(err, envelope.ErrStoreExists),
+		errors.Is(err, envelope.ErrLeased):
 		return err
 	case ctx.Err() != nil:
 		return ctx.Err()

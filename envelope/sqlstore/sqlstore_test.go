@@ -23,7 +23,7 @@ import (
 
 // database is a fresh database that can be opened many times.
 type database struct {
-	open func(t *testing.T) *sqlstore.Store
+	open func(t testing.TB) *sqlstore.Store
 	raw  *sql.DB // the same, for looking into it
 	path string  // of the SQLite file
 }
@@ -37,10 +37,10 @@ func onEach(t *testing.T, test func(t *testing.T, d database)) {
 	t.Run("postgres", func(t *testing.T) { test(t, newPostgres(t)) })
 }
 
-func newSQLite(t *testing.T) database {
+func newSQLite(t testing.TB) database {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keys & more?.db")
-	open := func(t *testing.T) *sqlstore.Store {
+	open := func(t testing.TB) *sqlstore.Store {
 		t.Helper()
 		s, err := sqlstore.OpenSQLite(t.Context(), path)
 		require.NoError(t, err)
@@ -54,13 +54,13 @@ func newSQLite(t *testing.T) database {
 	return database{open: open, raw: raw, path: path}
 }
 
-func newPostgres(t *testing.T) database {
+func newPostgres(t testing.TB) database {
 	t.Helper()
 	return newPostgresWith(t)
 }
 
 // newPostgresWith opens every connection with settings, such as "deadlock_timeout=1h".
-func newPostgresWith(t *testing.T, settings ...string) database {
+func newPostgresWith(t testing.TB, settings ...string) database {
 	t.Helper()
 	dsn := os.Getenv(postgresEnv)
 	if dsn == "" {
@@ -84,7 +84,7 @@ func newPostgresWith(t *testing.T, settings ...string) database {
 	raw, err := sql.Open("pgx", mine)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = raw.Close() })
-	return database{raw: raw, open: func(t *testing.T) *sqlstore.Store {
+	return database{raw: raw, open: func(t testing.TB) *sqlstore.Store {
 		t.Helper()
 		s, err := sqlstore.OpenPostgres(t.Context(), mine)
 		require.NoError(t, err)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestSuite(t *testing.T) {
-	for name, fresh := range map[string]func(t *testing.T) database{"sqlite": newSQLite, "postgres": newPostgres} {
+	for name, fresh := range map[string]func(t testing.TB) database{"sqlite": newSQLite, "postgres": newPostgres} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Run(t, func(t *testing.T) storetest.Backend {
 				d := fresh(t)

@@ -14,11 +14,7 @@ import (
 
 // advance moves meta on from prev.
 func (s *Store) advance(ctx context.Context, q querier, prev, seq uint64, head []byte) error {
-	n, err := s.exec(ctx, q, "UPDATE lethe_meta SET applied_seq = ?, ledger_head = ? WHERE applied_seq = ?", int64(seq), nullable(head), int64(prev))
-	if err == nil && n == 0 {
-		return envelope.ErrStoreConflict
-	}
-	return err
+	return s.replace(ctx, q, "UPDATE lethe_meta SET applied_seq = ?, ledger_head = ? WHERE applied_seq = ?", int64(seq), nullable(head), int64(prev))
 }
 
 // Init implements envelope.Store.
@@ -26,15 +22,15 @@ func (s *Store) Init(ctx context.Context, rows envelope.InitRows) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	err := s.d.write(ctx, func(q querier) error {
-		if err := s.d.lock(ctx, q, rows.Tree.Tree, false); err != nil {
+	err := s.d.Write(ctx, func(q querier) error {
+		if err := s.lock(ctx, q, rows.Tree.Tree, false); err != nil {
 			return err
 		}
 		var one int
 		switch err := q.QueryRowContext(ctx, "SELECT 1 FROM lethe_meta").Scan(&one); {
 		case err == nil:
 			return envelope.ErrStoreExists
-		case s.d.noTable(err):
+		case s.d.NoTable(err):
 			return envelope.ErrStoreEmpty
 		case !errors.Is(err, sql.ErrNoRows):
 			return err
@@ -136,12 +132,28 @@ func (s *Store) Advance(ctx context.Context, prev, seq uint64, head []byte) erro
 	return s.write(ctx, func(q querier) error { return s.advance(ctx, q, prev, seq, head) })
 }
 
+// Reincarnate implements envelope.Store.
+func (s *Store) Reincarnate(ctx context.Context, old uint64) error {
+	return s.write(ctx, func(q querier) error {
+		return s.replace(ctx, q, "UPDATE lethe_meta SET incarnation = ? WHERE incarnation = ?", int64(old+1), int64(old))
+	})
+}
+
+// replace runs an UPDATE that must meet one row.
+func (s *Store) replace(ctx context.Context, q querier, query string, args ...any) error {
+	n, err := s.exec(ctx, q, query, args...)
+	if err == nil && n != 1 {
+		return envelope.ErrStoreConflict
+	}
+	return err
+}
+
 // Insert implements envelope.Store.
 func (s *Store) Insert(ctx context.Context, in envelope.Insert) (envelope.Inserted, error) {
 	var done envelope.Inserted
 	err := s.write(ctx, func(q querier) error {
 		done = envelope.Inserted{} // a transaction may run twice
-		if err := s.d.lock(ctx, q, in.Tree, true); err != nil {
+		if err := s.lock(ctx, q, in.Tree, true); err != nil {
 			return err
 		}
 		if err := s.checkEpoch(ctx, q, in.Tree, in.Epoch); err != nil {
@@ -240,7 +252,7 @@ const purposeLock = envelope.TreeID(1<<32 - 1)
 func (s *Store) AddPurpose(ctx context.Context, purpose string) (envelope.PID, error) {
 	var pid envelope.PID
 	err := s.write(ctx, func(q querier) error {
-		if err := s.d.lock(ctx, q, purposeLock, false); err != nil {
+		if err := s.lock(ctx, q, purposeLock, false); err != nil {
 			return err
 		}
 		err := q.QueryRowContext(ctx, s.d.bind("SELECT pid FROM lethe_purpose WHERE name = ?"), purpose).Scan(&pid)
@@ -264,7 +276,7 @@ func (s *Store) Forget(ctx context.Context, f envelope.Forgetting) ([]envelope.K
 	var gone []envelope.KeyRow
 	err := s.write(ctx, func(q querier) error {
 		gone = nil
-		if err := s.d.lock(ctx, q, f.Tree, false); err != nil {
+		if err := s.lock(ctx, q, f.Tree, false); err != nil {
 			return err
 		}
 		if err := s.advance(ctx, q, f.Prev, f.Seq, f.Head); err != nil {
@@ -316,7 +328,7 @@ func (s *Store) bury(ctx context.Context, q querier, f envelope.Forgetting, gone
 // Readmit implements envelope.Store.
 func (s *Store) Readmit(ctx context.Context, r envelope.Readmission) error {
 	return s.write(ctx, func(q querier) error {
-		if err := s.d.lock(ctx, q, r.Tree, false); err != nil {
+		if err := s.lock(ctx, q, r.Tree, false); err != nil {
 			return err
 		}
 		if err := s.advance(ctx, q, r.Prev, r.Seq, r.Head); err != nil {
@@ -330,97 +342,4 @@ func (s *Store) Readmit(ctx context.Context, r envelope.Readmission) error {
 		_, err := s.exec(ctx, q, query, args...)
 		return err
 	})
-}
-
-// Rekey implements envelope.Store.
-func (s *Store) Rekey(ctx context.Context, r envelope.Rekey) error {
-	err := s.write(ctx, func(q querier) error {
-		if err := s.d.lock(ctx, q, r.Tree, false); err != nil {
-			return err
-		}
-		if err := s.checkEpoch(ctx, q, r.Tree, r.OldEpoch); err != nil {
-			return err
-		}
-		if err := s.checkChildren(ctx, q, &r); err != nil {
-			return err
-		}
-		for i := range r.Pages {
-			p := &r.Pages[i]
-			if err := s.replace(ctx, q, `UPDATE lethe_page SET parent = ?, parent_gen = ?, level = ?, gen = ?, suite = ?, wrapped = ?,
-				dirty_epoch = CASE WHEN gen = ? THEN dirty_epoch ELSE 0 END
-				WHERE tree = ? AND page = ?`, int64(p.Parent), int64(p.ParentGen), int64(p.Level), int64(p.Gen), int64(p.Suite), notNil(p.Wrapped),
-				int64(p.Gen), int64(p.Tree), int64(p.Page)); err != nil {
-				return err
-			}
-		}
-		for i := range r.Keys {
-			k := &r.Keys[i]
-			if err := s.replace(ctx, q, `UPDATE lethe_key SET page = ?, page_gen = ?, kind = ?, suite = ?, wrapped = ?, state = ?, created = ?, seal_until = ?, expires = ?
-				WHERE kid = ?`, int64(k.Page), int64(k.PageGen), int64(k.Kind), int64(k.Suite), notNil(k.Wrapped), int64(k.State),
-				k.Created, k.SealUntil, k.Expires, k.KID[:]); err != nil {
-				return err
-			}
-		}
-		if _, err := s.exec(ctx, q, "UPDATE lethe_root SET state = ? WHERE tree = ? AND state = ?",
-			int64(envelope.RootRetiring), int64(r.Tree), int64(envelope.RootActive)); err != nil {
-			return err
-		}
-		if err := s.insertRoot(ctx, q, &r.Root); err != nil {
-			return err
-		}
-		_, err := s.exec(ctx, q, "UPDATE lethe_tree SET active_epoch = ? WHERE tree = ?", int64(r.Root.Epoch), int64(r.Tree))
-		return err
-	})
-	if err == nil {
-		s.d.wipe(ctx)
-	}
-	return err
-}
-
-// replace runs an UPDATE that must meet one row.
-func (s *Store) replace(ctx context.Context, q querier, query string, args ...any) error {
-	n, err := s.exec(ctx, q, query, args...)
-	if err == nil && n != 1 {
-		return envelope.ErrStoreConflict
-	}
-	return err
-}
-
-// checkChildren compares the counts the rows of r were computed from.
-func (s *Store) checkChildren(ctx context.Context, q querier, r *envelope.Rekey) error {
-	var root int
-	if err := q.QueryRowContext(ctx, s.d.bind("SELECT COUNT(*) FROM lethe_page WHERE tree = ? AND parent = 0"), int64(r.Tree)).Scan(&root); err != nil {
-		return err
-	}
-	if root != r.RootChildren {
-		return envelope.ErrStoreConflict
-	}
-	pages := make([]envelope.PageID, 0, len(r.PageChildren))
-	for page := range r.PageChildren {
-		pages = append(pages, page)
-	}
-	found := map[envelope.PageID]int{}
-	count := func(rows *sql.Rows) error {
-		var page envelope.PageID
-		var n int
-		err := rows.Scan(&page, &n)
-		found[page] += n
-		return err
-	}
-	err := chunks(unique(pages), chunkSize, func(part []int64) error {
-		in, arg := s.d.inInts(part)
-		if err := s.query(ctx, q, count, "SELECT parent, COUNT(*) FROM lethe_page WHERE tree = ? AND parent "+in+" GROUP BY parent", int64(r.Tree), arg); err != nil {
-			return err
-		}
-		return s.query(ctx, q, count, "SELECT page, COUNT(*) FROM lethe_key WHERE tree = ? AND page "+in+" GROUP BY page", int64(r.Tree), arg)
-	})
-	if err != nil {
-		return err
-	}
-	for page, n := range r.PageChildren {
-		if found[page] != n {
-			return envelope.ErrStoreConflict
-		}
-	}
-	return nil
 }

@@ -192,3 +192,33 @@ func (s *faultyStore) Readmit(ctx context.Context, r envelope.Readmission) error
 func (s *faultyStore) Rekey(ctx context.Context, r envelope.Rekey) error {
 	return s.call(ctx, func(ctx context.Context) error { return s.Store.Rekey(ctx, r) })
 }
+
+func (s *faultyStore) RekeyPages(ctx context.Context, r envelope.RekeyPages) error {
+	return s.call(ctx, func(ctx context.Context) error { return s.Store.RekeyPages(ctx, r) })
+}
+
+func (s *faultyStore) PagesAfter(ctx context.Context, tree envelope.TreeID, after envelope.PageID, limit int) ([]envelope.PageRow, error) {
+	return one(ctx, s, func(ctx context.Context) ([]envelope.PageRow, error) {
+		return s.Store.PagesAfter(ctx, tree, after, limit)
+	})
+}
+
+func (s *faultyStore) Roots(ctx context.Context, tree envelope.TreeID) ([]envelope.RootRow, error) {
+	return one(ctx, s, func(ctx context.Context) ([]envelope.RootRow, error) { return s.Store.Roots(ctx, tree) })
+}
+
+func (s *faultyStore) UpdateRoots(ctx context.Context, roots []envelope.RootRow) error {
+	return s.call(ctx, func(ctx context.Context) error { return s.Store.UpdateRoots(ctx, roots) })
+}
+
+func (s *faultyStore) Reincarnate(ctx context.Context, old uint64) error {
+	return s.call(ctx, func(ctx context.Context) error { return s.Store.Reincarnate(ctx, old) })
+}
+
+func (s *faultyStore) Claim(ctx context.Context, l envelope.Lease, now time.Time) error {
+	return s.call(ctx, func(ctx context.Context) error { return s.Store.Claim(ctx, l, now) })
+}
+
+func (s *faultyStore) LeaseOf(ctx context.Context, tree envelope.TreeID) (envelope.Lease, error) {
+	return one(ctx, s, func(ctx context.Context) (envelope.Lease, error) { return s.Store.LeaseOf(ctx, tree) })
+}

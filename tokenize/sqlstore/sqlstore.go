@@ -11,17 +11,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
-
+	"github.com/lethe-go/lethe/internal/sqlopen"
 	"github.com/lethe-go/lethe/tokenize"
-
-	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
 // Store is a tokenize.Store in a database. It is safe for concurrent use, by
@@ -34,40 +28,14 @@ type Store struct {
 
 var _ tokenize.Store = (*Store)(nil)
 
-const (
-	sqliteConns   = 8
-	postgresConns = 16
-)
-
 // OpenSQLite opens a token store in a file of its own, made with mode 0600 if it
 // does not exist. Call Migrate before its first use.
 func OpenSQLite(ctx context.Context, path string) (*Store, error) {
-	if path == "" || strings.HasPrefix(path, ":memory:") || strings.HasPrefix(path, "file:") {
-		return nil, fmt.Errorf("sqlstore: OpenSQLite needs the path of a file, not %q; package memstore keeps tokens in memory", path)
-	}
-	path, err := filepath.Abs(path)
+	d, err := sqlopen.OpenSQLite(ctx, path, "package memstore keeps tokens in memory", nil)
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
-	if err := create(path); err != nil {
-		return nil, fmt.Errorf("sqlstore: %w", err)
-	}
-	db, err := sql.Open("sqlite", sqliteName(path))
-	if err != nil {
-		return nil, fmt.Errorf("sqlstore: %w", err)
-	}
-	db.SetMaxOpenConns(sqliteConns)
-	db.SetMaxIdleConns(sqliteConns)
-	s := NewSQLite(db)
-	s.owned = true
-	conn, err := s.d.conn(ctx)
-	if err == nil {
-		err = conn.Close() // back to the pool
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("sqlstore: %w", err), db.Close())
-	}
-	return s, nil
+	return &Store{db: d.DB, d: &sqlite{d}, owned: true}, nil
 }
 
 // OpenPostgres opens a token store in PostgreSQL 13 or later; dsn is a URL or
@@ -75,48 +43,22 @@ func OpenSQLite(ctx context.Context, path string) (*Store, error) {
 // is refused: of several hosts the primary is used. Commits wait for the disk, also
 // where the server's default is synchronous_commit=off. No error repeats the dsn.
 func OpenPostgres(ctx context.Context, dsn string) (*Store, error) {
-	config, err := pgx.ParseConfig(dsn)
+	d, err := sqlopen.OpenPostgres(ctx, dsn)
 	if err != nil {
-		return nil, errors.New("sqlstore: the PostgreSQL connection string does not parse; write postgres://user@host:5432/database?sslmode=verify-full")
+		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
-	asked := config.ValidateConnect
-	config.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		if asked != nil {
-			if err := asked(ctx, conn); err != nil {
-				return err
-			}
-		}
-		return pgconn.ValidateConnectTargetSessionAttrsPrimary(ctx, conn)
-	}
-	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(commitDurably))
-	db.SetMaxOpenConns(postgresConns)
-	db.SetMaxIdleConns(postgresConns)
-	s := NewPostgres(db)
-	s.owned = true
-	if err := db.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("sqlstore: %w", err), db.Close())
-	}
-	return s, nil
+	return &Store{db: d.DB, d: &postgres{d}, owned: true}, nil
 }
 
 // NewSQLite uses an open database of the driver "sqlite" (modernc.org/sqlite).
 // Set _pragma=busy_timeout(10000) and _pragma=journal_mode(WAL) in the data
 // source's name.
-func NewSQLite(db *sql.DB) *Store { return &Store{db: db, d: newSQLite(db)} }
+func NewSQLite(db *sql.DB) *Store { return &Store{db: db, d: &sqlite{sqlopen.NewSQLite(db, nil)}} }
 
 // NewPostgres uses an open database of pgx/v5/stdlib, which must connect to the
 // primary, with synchronous_commit on.
-func NewPostgres(db *sql.DB) *Store { return &Store{db: db, d: &postgres{db: db}} }
-
-// commitDurably turns an asynchronous commit on a connection into a synchronous
-// one: a token that a crash undoes was given out already.
-func commitDurably(ctx context.Context, conn *pgx.Conn) error {
-	var mode string
-	if err := conn.QueryRow(ctx, "SHOW synchronous_commit").Scan(&mode); err != nil || mode != "off" {
-		return err
-	}
-	_, err := conn.Exec(ctx, "SET synchronous_commit TO on")
-	return err
+func NewPostgres(db *sql.DB) *Store {
+	return &Store{db: db, d: &postgres{&sqlopen.Postgres{DB: db}}}
 }
 
 // Close closes the database if the Store opened it.
@@ -128,27 +70,17 @@ func (s *Store) Close() error {
 }
 
 // querier is a database, a connection or a transaction.
-type querier interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
+type querier = sqlopen.Querier
 
 // dialect is what SQLite and PostgreSQL do differently. Both take rows as columns:
 // one parameter for each, however many rows there are.
 type dialect interface {
-	name() string
-	// conn takes a connection from the pool.
-	conn(ctx context.Context) (*sql.Conn, error)
+	sqlopen.Database
 	// table is a table expression of rows, whose columns are named after the given
 	// ones ("t text, n bigint, b bytea"), starting at parameter $first.
 	table(first int, columns []column) (expression string, args []any)
-	// write runs fn in a transaction that commits before write returns, again if it lost a race.
-	write(ctx context.Context, fn func(q querier) error) error
 	// single runs one statement, which is a transaction of its own.
 	single(ctx context.Context, fn func(q querier) error) error
-	// lock serializes migrations.
-	lock(ctx context.Context, q querier) error
 }
 
 // column is a named column of values: texts, numbers or blobs.
@@ -206,7 +138,7 @@ func (s *Store) run(rows int) func(ctx context.Context, fn func(q querier) error
 	if rows <= maxBatch {
 		return s.d.single
 	}
-	return s.d.write
+	return s.d.Write
 }
 
 // Insert implements tokenize.Store. A batch of up to 1,000 new entries is one

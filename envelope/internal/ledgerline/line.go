@@ -1,4 +1,6 @@
-package fileledger
+// Package ledgerline is the form of a ledger entry as a line of text: one JSON
+// object, the same wherever a ledger is kept.
+package ledgerline
 
 import (
 	"bytes"
@@ -11,7 +13,7 @@ import (
 	"github.com/lethe-go/lethe/envelope"
 )
 
-// entryLine is an entry as it stands in the file: identifiers and hashes in
+// entryLine is an entry as it is written: identifiers and hashes in
 // lower-case hexadecimal.
 type entryLine struct {
 	Seq         uint64              `json:"seq"`
@@ -53,8 +55,8 @@ func (h *hexBytes) UnmarshalText(text []byte) error {
 	return err
 }
 
-// appendLine appends e and a line feed.
-func appendLine(dst []byte, e *envelope.LedgerEntry) ([]byte, error) {
+// Append appends e and a line feed. It refuses an entry that would not read back.
+func Append(dst []byte, e *envelope.LedgerEntry) ([]byte, error) {
 	l := entryLine{
 		Seq: e.Seq, Prev: e.Prev, Time: e.Time, Store: e.Store[:], Kind: e.Kind, Tree: e.Tree, Epoch: e.Epoch,
 		RefVer: e.RefVer, PID: e.PID, Pages: e.Pages, KMSHandle: e.KMSHandle, RootCommit: e.RootCommit, MAC: e.MAC,
@@ -73,17 +75,17 @@ func appendLine(dst []byte, e *envelope.LedgerEntry) ([]byte, error) {
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(l); err != nil {
-		return nil, fmt.Errorf("fileledger: %w", err)
+		return nil, err
 	}
 	// What does not read back, such as invalid UTF-8 in a handle, must not be written.
-	if back, err := parseLine(buf.Bytes()); err != nil || back.KMSHandle != e.KMSHandle || back.KMSURI != e.KMSURI || back.Semantics != e.Semantics || back.Scope != e.Scope {
-		return nil, fmt.Errorf("fileledger: entry %d cannot be written as a line: bad sizes or text", e.Seq)
+	if back, err := Parse(buf.Bytes()); err != nil || back.KMSHandle != e.KMSHandle || back.KMSURI != e.KMSURI || back.Semantics != e.Semantics || back.Scope != e.Scope {
+		return nil, fmt.Errorf("entry %d cannot be written as a line: bad sizes or text", e.Seq)
 	}
 	return append(dst, buf.Bytes()...), nil
 }
 
-// parseLine parses a line with its line feed. It accepts nothing appendLine would not write.
-func parseLine(line []byte) (envelope.LedgerEntry, error) {
+// Parse parses a line with its line feed. It accepts nothing Append would not write.
+func Parse(line []byte) (envelope.LedgerEntry, error) {
 	var l entryLine
 	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.DisallowUnknownFields()
