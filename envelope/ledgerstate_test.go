@@ -9,7 +9,7 @@ import (
 // An entry that comes late, from a process that was slow to complete a switch or
 // an Init, does not take the ledger's root back.
 func TestTheLedgersRootNeverGoesBack(t *testing.T) {
-	l := &ledgerState{key: newMACKey(make([]byte, 32)), ready: true, dead: map[KeyID]struct{}{}, dirty: map[PageID]uint64{}}
+	l := &ledgerState{epochs: map[uint64]*epochState{}, key: newMACKey(make([]byte, 32)), ready: true, dead: map[KeyID]struct{}{}, dirty: map[PageID]uint64{}}
 	for _, e := range []LedgerEntry{
 		{Kind: LedgerInit, Epoch: 1}, {Kind: LedgerRootBegin, Epoch: 2}, {Kind: LedgerRootSwitch, Epoch: 2},
 		{Kind: LedgerRootBegin, Epoch: 3}, {Kind: LedgerRootSwitch, Epoch: 3, RootCommit: []byte("three")},
