@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"maps"
 	"slices"
 
 	"github.com/lethe-go/lethe/envelope"
@@ -24,9 +25,7 @@ func (s *Store) Rekey(ctx context.Context, r envelope.Rekey) error {
 			return err
 		}
 		children := map[envelope.PageID]int{0: r.RootChildren}
-		for page, n := range r.PageChildren {
-			children[page] = n
-		}
+		maps.Copy(children, r.PageChildren)
 		if err := s.checkChildren(ctx, q, r.Tree, children); err != nil {
 			return err
 		}
@@ -86,9 +85,7 @@ func (s *Store) RekeyPages(ctx context.Context, r envelope.RekeyPages) error {
 			return err
 		}
 		children := map[envelope.PageID]int{}
-		for page, n := range r.PageChildren {
-			children[page] = n
-		}
+		maps.Copy(children, r.PageChildren)
 		for i := range r.Pages {
 			p := &r.Pages[i]
 			if gens[p.Page] != p.Gen {
