@@ -25,7 +25,7 @@ type rekeyer struct {
 
 // rekeyBatch is how many leaves, 64 keys each, one transaction re-keys: few
 // enough that nobody who waits for one of them notices.
-const rekeyBatch = 16
+const rekeyBatch = 4
 
 // leaseFor is how long a closer that died keeps others from closing.
 const leaseFor = time.Minute
@@ -52,6 +52,7 @@ func (r *rekeyer) each(ctx context.Context, step string, ids []PageID, size int,
 		if err := r.renew(ctx, step); err != nil {
 			return err
 		}
+		began := time.Now()
 		for attempt := 0; ; attempt++ {
 			err := do(ctx, part)
 			if err == nil {
@@ -69,6 +70,10 @@ func (r *rekeyer) each(ctx context.Context, step string, ids []PageID, size int,
 			if err := pause(ctx, time.Duration(attempt)*5*time.Millisecond); err != nil {
 				return err
 			}
+		}
+		// Who waits for the database gets a turn.
+		if err := pause(ctx, min(time.Since(began)/2, 10*time.Millisecond)); err != nil {
+			return err
 		}
 		if done += len(part); r.opts.Progress != nil {
 			r.opts.Progress(CloseProgress{Epoch: r.epoch, Step: step, Done: done, Total: len(ids)})

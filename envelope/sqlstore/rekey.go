@@ -73,7 +73,9 @@ func (s *Store) RekeyPages(ctx context.Context, r envelope.RekeyPages) error {
 	for page := range r.PageChildren {
 		ids = append(ids, page)
 	}
-	err := s.write(ctx, func(q querier) error {
+	// The log is not emptied after every step: that would make everybody wait. The
+	// Rekey at the end of the close does it.
+	return s.write(ctx, func(q querier) error {
 		if err := s.lock(ctx, q, r.Tree, true); err != nil {
 			return err
 		}
@@ -106,10 +108,6 @@ func (s *Store) RekeyPages(ctx context.Context, r envelope.RekeyPages) error {
 			return err
 		})
 	})
-	if err == nil {
-		s.d.wipe(ctx)
-	}
-	return err
 }
 
 // lockPages locks rows in the order of page numbers, as reserve does, and
