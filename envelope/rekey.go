@@ -28,7 +28,7 @@ type rekeyer struct {
 const rekeyBatch = 4
 
 // leaseFor is how long a closer that died keeps others from closing.
-const leaseFor = time.Minute
+const leaseFor = 15 * time.Second
 
 // renew renews the lease, and stops a closer that lost it to a later one.
 func (r *rekeyer) renew(ctx context.Context, step string) error {
@@ -37,7 +37,9 @@ func (r *rekeyer) renew(ctx context.Context, step string) error {
 		return nil
 	}
 	until := now.Add(leaseFor)
-	if err := r.k.store.Claim(ctx, Lease{Tree: r.k.tree, Epoch: r.epoch, Step: step, Owner: r.k.owner, Until: until}, now); err != nil {
+	if err := r.k.store.Claim(ctx, Lease{Tree: r.k.tree, Epoch: r.epoch, Step: step, Owner: r.k.owner, Until: until}, now); errors.Is(err, ErrLeased) {
+		return fmt.Errorf("lethe: the close of the epoch is %w for the moment: %w", ErrUnavailable, err)
+	} else if err != nil {
 		return storeErr(err)
 	}
 	r.lease = until
