@@ -26,7 +26,7 @@ import (
 //	                                                                 that is not protected
 //	MinDelay          7 to 30 days           30 days unless set at   7 to 90 days with purge
 //	                                         creation (0 to 120)     protection, else 0
-//	Cancelable        yes                    yes                     yes (recover), until purged
+//	Cancelable        yes                    true                    recover, until purged
 //	OperatorBackedUp  no; yes for imported   no; yes for imported    yes: "backup" gives a blob
 //	                  key material           key material            that "restore" brings back
 //	HandleScheduled   PendingDeletion, At =  DESTROY_SCHEDULED, At = a deleted key, At = its

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,12 +14,12 @@ import (
 	"github.com/lethe-go/lethe/kms"
 )
 
-// RunEraser runs what every [kms.Eraser] must do, each part as a subtest. make
-// returns an Eraser under a KEK of its own whose handles can be destroyed;
+// RunEraser runs what every [kms.Eraser] must do, each part as a subtest.
+// newEraser returns an Eraser under a KEK of its own whose handles can be destroyed;
 // clean-up goes to t.Cleanup. A destruction may be scheduled or done at once, and
 // may take earlier handles with it. Erasers are used from several goroutines, so
 // run it with -race.
-func RunEraser(t *testing.T, make func(t *testing.T) kms.Eraser) {
+func RunEraser(t *testing.T, newEraser func(t *testing.T) kms.Eraser) {
 	t.Helper()
 	for _, part := range []struct {
 		name string
@@ -39,7 +40,7 @@ func RunEraser(t *testing.T, make func(t *testing.T) kms.Eraser) {
 		{"cancelled", eraserCancelled},
 		{"concurrent use", eraserConcurrent},
 	} {
-		t.Run(part.name, func(t *testing.T) { part.run(t, make(t)) })
+		t.Run(part.name, func(t *testing.T) { part.run(t, newEraser(t)) })
 	}
 }
 
@@ -78,12 +79,9 @@ func stateOf(t *testing.T, e kms.Eraser, handle string, want ...kms.EraseState) 
 	if err != nil {
 		t.Fatalf("erasure: %v", err)
 	}
-	for _, s := range want {
-		if got.State == s {
-			return
-		}
+	if !slices.Contains(want, got.State) {
+		t.Errorf("erasure: the handle is %v, not %v", got.State, want)
 	}
-	t.Errorf("erasure: the handle is %v, not %v", got.State, want)
 }
 
 // gone wants a final refusal: a destroyed key may be forbidden rather than unknown.

@@ -93,6 +93,7 @@ func (k *Key) NewHandle(ctx context.Context, label string) (string, error) {
 		return k.newVersion(ctx, op)
 	case HandleKeys:
 		return k.newKey(ctx, op, label)
+	case NoHandles:
 	}
 	return "", kms.Rejected(op, k.uri, errNoHandles)
 }
@@ -192,6 +193,7 @@ func (k *Key) parseHandle(handle string) (version int, one *Key, err error) {
 			return 0, nil, errNotHandle
 		}
 		return 0, one, nil
+	case NoHandles:
 	}
 	return 0, nil, errNoHandles
 }

@@ -99,7 +99,7 @@ func TestEraserVersions(t *testing.T) {
 
 	// Versions that are no longer used and not trimmed can come back.
 	s.Do(t, logical.UpdateOperation, "keys/customers/rotate", nil)
-	s.Do(t, logical.UpdateOperation, "keys/customers/config", map[string]any{"min_decryption_version": 5})
+	s.Do(t, logical.UpdateOperation, "keys/customers/config", map[string]any{"min_decryption_version": 5, "min_encryption_version": 5})
 	got, err = k.Erasure(t.Context(), "v4")
 	require.NoError(t, err)
 	require.Equal(t, kms.HandleLive, got.State)
@@ -116,7 +116,7 @@ func TestEraserKeyNotMadeAnew(t *testing.T) {
 	require.NoError(t, err)
 	s.DeleteKey(t, h)
 	_, err = key.EncryptWithContext(t.Context(), []byte("x"), nil)
-	require.ErrorIs(t, err, kms.ErrRejected)
+	require.ErrorIs(t, err, kms.ErrDenied) // to Vault that would be "create"
 	require.False(t, s.KeyExists(t, h))
 	// A token that could is refused, and makes nothing.
 	s.Do(t, logical.UpdateOperation, "config/keys", map[string]any{"disable_upsert": true})
