@@ -108,7 +108,7 @@ func (s *tape) putBack(t testing.TB, from snapshot) {
 func (s *tape) Init(ctx context.Context, rows envelope.InitRows) error {
 	s.rows.store = rows.Meta.StoreID
 	for _, p := range rows.Purposes {
-		s.rows.purposes[p.PID] = p.Name
+		s.rows.purposes[p.Name] = true
 	}
 	s.rows.add([]envelope.RootRow{rows.Root}, rows.Pages, rows.Keys)
 	for _, row := range rows.Keys {
@@ -119,7 +119,7 @@ func (s *tape) Init(ctx context.Context, rows envelope.InitRows) error {
 
 func (s *tape) AddPurpose(ctx context.Context, name string) (pid envelope.PID, err error) {
 	err = s.commit(func(m *memstore.Store) error { pid, err = m.AddPurpose(context.WithoutCancel(ctx), name); return err })
-	s.rows.purposes[pid] = name
+	s.rows.purposes[name] = true
 	return pid, err
 }
 
