@@ -28,13 +28,14 @@ type closure struct {
 	opts   envelope.Options
 	rings  []*envelope.Keyring
 	offset time.Duration // of the clock
+	wanted string        // the subject that is being forgotten
 	snaps  []snapshot
 	trace  []string
 	counts *closureCounts
 }
 
 type closureCounts struct {
-	histories, dead, live, closes, aborted, restores, expired, raced, reached, rekeys atomic.Int64
+	histories, dead, live, closes, aborted, restores, expired, raced, reached, rekeys, late atomic.Int64
 }
 
 var closurePurposes = []string{"", "marketing", "research"}
@@ -135,6 +136,9 @@ func expected(err error) bool {
 // work is one operation that needs no close.
 func (w *closure) work(k *envelope.Keyring) error {
 	ctx, s := w.t.Context(), w.subject()
+	was := w.wanted
+	w.wanted = s.ID
+	defer func() { w.wanted = was }()
 	switch n := w.rng.IntN(20); {
 	case n < 8:
 		for range 1 + w.rng.IntN(4) {
@@ -168,6 +172,18 @@ func (w *closure) work(k *envelope.Keyring) error {
 		w.note("rotate %s: %v", s.ID, err)
 		return err
 	}
+}
+
+// tooLate makes keys for somebody whose forget is in the ledger and not in the store,
+// in a process that does not know of it.
+func (w *closure) tooLate() {
+	if len(w.rings) == 0 || w.rng.IntN(3) > 0 {
+		return
+	}
+	k, p := w.ring(), w.purpose()
+	w.counts.late.Add(1)
+	kids, err := envelope.KIDs(w.t.Context(), k, envelope.Subject{Kind: "customer", ID: w.wanted}, p, true)
+	w.note("  too late: insert %s/%s: %x %v", w.wanted, p, kids, err)
 }
 
 // close is a close, with others at work between its steps, and perhaps a fault.
@@ -240,6 +256,9 @@ func (w *closure) closeOptions() envelope.CloseOptions {
 // breakSomething makes one of the next calls fail.
 func (w *closure) breakSomething() {
 	late := w.rng.IntN(2) == 0
+	if w.rng.IntN(3) == 0 {
+		defer w.breakSomething()
+	}
 	switch n := w.rng.IntN(12); w.rng.IntN(3) {
 	case 0:
 		w.store.fault = fault{armed: true, after: n, late: late}
@@ -374,6 +393,7 @@ func (w *closure) history() {
 	faults := w.rng.IntN(2) == 0
 	w.store.noHints = !faults && w.rng.IntN(2) == 0
 	w.store.noLeases = w.rng.IntN(2) == 0
+	w.store.forget = w.tooLate
 	for range 15 + w.rng.IntN(40) {
 		faulty := faults && w.rng.IntN(3) == 0
 		switch n := w.rng.IntN(40); {
@@ -487,7 +507,7 @@ func TestAdversaryClosure(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d histories in %v: %d closes (%d did not get through), %d steps raced, %d re-key steps, %d restores, %d refused as too old: %d of %d dead keys reachable, %d of %d live ones",
-		counts.histories.Load(), time.Since(started).Round(time.Millisecond), counts.closes.Load(), counts.aborted.Load(), counts.raced.Load(), counts.rekeys.Load(),
+	t.Logf("%d histories in %v: %d closes (%d did not get through), %d steps raced, %d forgets raced, %d re-key steps, %d restores, %d refused as too old: %d of %d dead keys reachable, %d of %d live ones",
+		counts.histories.Load(), time.Since(started).Round(time.Millisecond), counts.closes.Load(), counts.aborted.Load(), counts.raced.Load(), counts.late.Load(), counts.rekeys.Load(),
 		counts.restores.Load(), counts.expired.Load(), counts.reached.Load(), counts.dead.Load(), counts.live.Load(), counts.live.Load())
 }

@@ -50,7 +50,9 @@ type tape struct {
 	fanOut   int
 	fault    fault
 	between  func(step string) // nil, or called before a step of a close
+	forget   func()            // nil, or called between a forget's ledger entry and its end
 	inside   bool
+	late     bool
 	noHints  bool // an intruder clears the mark of dirty pages
 	noLeases bool
 	hidden   map[envelope.PageID]envelope.PageRow // by an intruder, who leaves their keys
@@ -157,6 +159,11 @@ func (s *tape) Insert(ctx context.Context, in envelope.Insert) (done envelope.In
 }
 
 func (s *tape) Forget(ctx context.Context, f envelope.Forgetting) (gone []envelope.KeyRow, err error) {
+	if s.forget != nil && !s.late {
+		s.late = true
+		s.forget()
+		s.late = false
+	}
 	err = s.commit(func(m *memstore.Store) (err error) { gone, err = m.Forget(context.WithoutCancel(ctx), f); return err })
 	for _, row := range gone {
 		s.deleted[row.KID] = true
