@@ -177,7 +177,7 @@ func (w *closure) work(k *envelope.Keyring) error {
 // tooLate makes keys for somebody whose forget is in the ledger and not in the store,
 // in a process that does not know of it.
 func (w *closure) tooLate() {
-	if len(w.rings) == 0 || w.rng.IntN(3) > 0 {
+	if len(w.rings) == 0 || w.wanted == "" || w.rng.IntN(3) > 0 {
 		return
 	}
 	k, p := w.ring(), w.purpose()
