@@ -155,6 +155,9 @@ func (r *rekeyer) leaves(ctx context.Context, ids []PageID) error {
 	if len(rows) == 0 {
 		return nil
 	}
+	if err := r.noteMarked(ctx, rows); err != nil {
+		return err
+	}
 	parents, err := r.parentsOf(ctx, rows)
 	if err != nil {
 		return err
