@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -67,7 +69,7 @@ func (w *closure) open() *envelope.Keyring {
 	k, err := envelope.NewKeyring(w.t.Context(), w.store, w.kms[w.first], w.options())
 	require.NoError(w.t, err, w.story())
 	envelope.SetFanOut(k, closureFanOut)
-	envelope.SetNow(k, w.now)
+	k.SetNow(w.now)
 	return k
 }
 
@@ -490,6 +492,9 @@ func TestAdversaryClosure(t *testing.T) {
 	histories := uint64(1200)
 	if testing.Short() {
 		histories = 100
+	}
+	if n, err := strconv.ParseUint(os.Getenv("LETHE_TEST_HISTORIES"), 10, 32); err == nil { // for a long run
+		histories = n
 	}
 	const batches = 4
 	counts := &closureCounts{}

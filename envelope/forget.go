@@ -247,7 +247,14 @@ func (k *Keyring) rotate(ctx context.Context, s Subject) (versions int, err erro
 		var mints []mintReq
 		for pid, seq := range newest {
 			name, _ := k.purposeName(pid)
-			mints = append(mints, mintReq{ref: keyRef{s.Tenant, s.Kind, s.ID, name}, sref: sref, kind: KindSubject, seq: seq + 1})
+			kind := KindSubject
+			if s.Kind == indexKind {
+				kind = KindIndex
+				if seq >= maxIndexVersion {
+					return 0, fmt.Errorf("envelope: the index key has had %d versions: there can be no more", seq)
+				}
+			}
+			mints = append(mints, mintReq{ref: keyRef{s.Tenant, s.Kind, s.ID, name}, sref: sref, kind: kind, seq: seq + 1})
 		}
 		forgotten, again, err := k.mint(ctx, mints, map[keyRef]*keySet{}, 0)
 		k.uncache(s, 0)

@@ -226,7 +226,7 @@ func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
 		}
 	case LedgerRestore:
 		l.incarnation = max(l.incarnation, e.Incarnation)
-	case LedgerForget, LedgerForgetMore:
+	case LedgerForget, LedgerForgetMore, LedgerRetire:
 		if e.Kind == LedgerForget {
 			l.forgot[forgotten{e.RefVer, e.SRef, e.PID}] = e.Seq
 		}
@@ -433,7 +433,7 @@ func (k *Keyring) apply(ctx context.Context, e *LedgerEntry, prev uint64, head [
 		return k.recordLate(ctx, e, gone)
 	case LedgerReadmit:
 		return k.store.Readmit(ctx, Readmission{Tree: e.Tree, RefVer: e.RefVer, SRef: e.SRef, PID: e.PID, Seq: e.Seq, Prev: prev, Head: head})
-	case LedgerInit, LedgerForgetMore, LedgerRootBegin, LedgerRootSwitch, LedgerErase, LedgerErased, LedgerRestore:
+	case LedgerInit, LedgerForgetMore, LedgerRetire, LedgerRootBegin, LedgerRootSwitch, LedgerErase, LedgerErased, LedgerRestore:
 	}
 	return k.store.Advance(ctx, prev, e.Seq, head)
 }

@@ -26,10 +26,10 @@ type rekeyer struct {
 
 // rekeyBatch is how many leaves, 64 keys each, one transaction re-keys: few
 // enough that nobody who waits for one of them notices.
-const rekeyBatch = 16
+const rekeyBatch = 4
 
 // leaseFor is how long a closer that died keeps others from closing.
-const leaseFor = time.Minute
+const leaseFor = 15 * time.Second
 
 // renew renews the lease, and stops a closer that lost it to a later one.
 func (r *rekeyer) renew(ctx context.Context, step string) error {
@@ -38,7 +38,9 @@ func (r *rekeyer) renew(ctx context.Context, step string) error {
 		return nil
 	}
 	until := now.Add(leaseFor)
-	if err := r.k.store.Claim(ctx, Lease{Tree: r.k.tree, Epoch: r.epoch, Step: step, Owner: r.k.owner, Until: until}, now); err != nil {
+	if err := r.k.store.Claim(ctx, Lease{Tree: r.k.tree, Epoch: r.epoch, Step: step, Owner: r.k.owner, Until: until}, now); errors.Is(err, ErrLeased) {
+		return fmt.Errorf("lethe: the close of the epoch is %w for the moment: %w", ErrUnavailable, err)
+	} else if err != nil {
 		return storeErr(err)
 	}
 	r.lease = until
@@ -53,6 +55,7 @@ func (r *rekeyer) each(ctx context.Context, step string, ids []PageID, size int,
 		if err := r.renew(ctx, step); err != nil {
 			return err
 		}
+		began := time.Now()
 		for attempt := 0; ; attempt++ {
 			err := do(ctx, part)
 			if err == nil {
@@ -70,6 +73,10 @@ func (r *rekeyer) each(ctx context.Context, step string, ids []PageID, size int,
 			if err := pause(ctx, time.Duration(attempt)*5*time.Millisecond); err != nil {
 				return err
 			}
+		}
+		// Who waits for the database gets a turn.
+		if err := pause(ctx, min(time.Since(began)/2, 10*time.Millisecond)); err != nil {
+			return err
 		}
 		if done += len(part); r.opts.Progress != nil {
 			r.opts.Progress(CloseProgress{Epoch: r.epoch, Step: step, Done: done, Total: len(ids)})
