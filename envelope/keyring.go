@@ -115,6 +115,7 @@ type Keyring struct {
 	purposes  map[string]PID
 	names     map[PID]string
 
+	fanOut   int // PageFanOut; tests of deep trees have less
 	leaves   leafPool
 	flightMu sync.Mutex
 	flights  map[flightKey]*flight
@@ -277,7 +278,7 @@ func open(ctx context.Context, store Store, key kms.Key, opts Options) (*Keyring
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
-	k := &Keyring{store: store, opts: opts, tree: defaultTree, now: time.Now, owner: rand.Text(), flights: map[flightKey]*flight{}, purposes: map[string]PID{}, names: map[PID]string{}}
+	k := &Keyring{store: store, opts: opts, tree: defaultTree, fanOut: PageFanOut, now: time.Now, owner: rand.Text(), flights: map[flightKey]*flight{}, purposes: map[string]PID{}, names: map[PID]string{}}
 	for _, raw := range append([]kms.Key{key}, opts.MoreKeys...) {
 		g, err := guard(raw, opts)
 		if err != nil {

@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,13 +131,19 @@ func (r *rekeyer) parentsOf(ctx context.Context, pages []PageRow) (map[PageID]*p
 		}
 	}
 	slices.Sort(ids)
-	rows, err := r.k.pagesOf(ctx, slices.Compact(ids))
+	ids = slices.Compact(ids)
+	rows, err := r.k.pagesOf(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
 	out, err := r.k.resolveEach(ctx, rows)
 	if err != nil {
 		return nil, err
+	}
+	for _, id := range ids {
+		if out[id] == nil {
+			out[id] = &pageKey{err: fmt.Errorf("%w: the store does not have page %d, which others name as their parent", ErrKeyMissing, id)}
+		}
 	}
 	out[0] = &pageKey{gen: r.old.epoch, suite: r.old.suite, aead: r.old.aead}
 	return out, nil
@@ -154,6 +161,9 @@ func (r *rekeyer) leaves(ctx context.Context, ids []PageID) error {
 	})
 	if len(rows) == 0 {
 		return nil
+	}
+	if err := r.noteMarked(ctx, rows); err != nil {
+		return err
 	}
 	parents, err := r.parentsOf(ctx, rows)
 	if err != nil {
@@ -183,7 +193,8 @@ func (r *rekeyer) leaves(ctx context.Context, ids []PageID) error {
 
 // leaf adds to step what gives one leaf a fresh key.
 func (r *rekeyer) leaf(ctx context.Context, p *PageRow, parent *pageKey, own map[PageID]*pageKey, step *RekeyPages) error {
-	if err := own[p.Page].err; err != nil {
+	// The page's own key may be in memory though its parent's row is gone or damaged.
+	if err := cmp.Or(own[p.Page].err, parent.err); err != nil {
 		return r.leave(p.Page, err)
 	}
 	children, err := r.k.store.KeysOfPage(ctx, r.k.tree, p.Page)
@@ -329,8 +340,8 @@ func (r *rekeyer) nodes(ctx context.Context, ids []PageID) error {
 }
 
 func (r *rekeyer) node(ctx context.Context, p *PageRow, parent, own *pageKey) error {
-	if own.err != nil {
-		return r.leave(p.Page, own.err)
+	if err := cmp.Or(own.err, parent.err); err != nil {
+		return r.leave(p.Page, err)
 	}
 	children, err := r.k.store.ChildPages(ctx, r.k.tree, p.Page)
 	if err != nil {
