@@ -39,7 +39,7 @@ var rooms = map[string][]string{
 // drivers are the packages only programs, tests and testkits may import.
 var drivers = []string{
 	"envelope/memstore", "envelope/memledger", "envelope/fileledger", "envelope/sqlstore", "envelope/storetest",
-	"envelope/sqlledger", "envelope/ledgertest",
+	"envelope/sqlledger", "envelope/ledgertest", "envelope/sqlresidue",
 	"envelope/envelopetest", "kms/kmstest", "kms/localkms", "kms/vaultkms",
 	"tokenize/memstore", "tokenize/sqlstore", "tokenize/storetest", "tokenize/tokenizetest",
 }
