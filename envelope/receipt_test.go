@@ -343,7 +343,7 @@ func TestSignedReceiptIsStrict(t *testing.T) {
 		"repeated member": func(s string) string { return strings.Replace(s, "{", `{"payloadType":"x",`, 1) },
 		"other spelling":  func(s string) string { return strings.Replace(s, "payloadType", "PayloadType", 1) },
 		"trailing data":   func(s string) string { return s + "{}" },
-		"no signatures":   func(s string) string { return s[:strings.Index(s, "[")] + "[]}" },
+		"no signatures":   func(s string) string { before, _, _ := strings.Cut(s, "["); return before + "[]}" },
 		"cut":             func(s string) string { return s[:len(s)-1] },
 		"line in base64":  func(s string) string { return strings.Replace(s, `"payload":"`, `"payload":"\n`, 1) },
 	} {

@@ -57,6 +57,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(stderr, format+"\n", args...) }
 	var cli commands
 	exited := -1
 	parser, err := kong.New(&cli,
@@ -65,7 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: false}),
 	)
 	if err != nil {
-		fmt.Fprintln(stderr, "lethe:", err)
+		say("lethe: %v", err)
 		return exitTrouble
 	}
 	call, err := parser.Parse(args)
@@ -73,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "lethe: %v; see lethe --help\n", err)
+		say("lethe: %v; see lethe --help", err)
 		return exitTrouble
 	}
 	out := &output{w: stdout, json: cli.JSON}
@@ -84,9 +85,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &verdict):
-		fmt.Fprintln(stderr, verdict.Error())
+		say("%v", verdict)
 		return exitVerdict
 	}
-	fmt.Fprintln(stderr, "lethe:", err)
+	say("lethe: %v", err)
 	return exitTrouble
 }

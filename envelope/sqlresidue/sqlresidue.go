@@ -75,14 +75,14 @@ func New(db Execer, t Table) (*Residue, error) {
 	if t.TenantColumn != "" {
 		check("TenantColumn", t.TenantColumn)
 		if t.Tenant != "" {
-			errs = append(errs, errors.New("Tenant is for a table without a TenantColumn"))
+			errs = append(errs, errors.New("Table.Tenant is for a table without a TenantColumn"))
 		}
 	}
 	if t.Kind == "" {
-		errs = append(errs, errors.New("Kind is required: the subject= of the table's tag"))
+		errs = append(errs, errors.New("Table.Kind is required: the subject= of the table's tag"))
 	}
 	if len(t.Columns) == 0 {
-		errs = append(errs, errors.New("Columns are required"))
+		errs = append(errs, errors.New("Table.Columns are required"))
 	}
 	seen := map[string]bool{t.SubjectColumn: true, t.TenantColumn: true}
 	for _, c := range t.Columns {
