@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
@@ -39,7 +38,7 @@ type verified struct {
 }
 
 // Run verifies.
-func (c *receiptVerify) Run(ctx context.Context, out *output) error {
+func (c *receiptVerify) Run(out *output) error {
 	pubs := make([]ed25519.PublicKey, 0, len(c.Key))
 	for _, path := range c.Key {
 		pub, err := readPublicKey(path)
@@ -56,7 +55,7 @@ func (c *receiptVerify) Run(ctx context.Context, out *output) error {
 	r, keyID, err := verify(data, pubs)
 	if err == nil && c.Ledger != "" {
 		var entries []envelope.LedgerEntry
-		if entries, err = readLedger(ctx, c.Ledger); err != nil {
+		if entries, err = fileledger.ReadCopy(c.Ledger); err != nil {
 			return err
 		}
 		err = envelope.VerifyAgainstLedger(r, entries)
@@ -203,13 +202,4 @@ func readInput(path string) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d MiB", path, maxInputSize>>20)
 	}
 	return data, err
-}
-
-func readLedger(ctx context.Context, path string) ([]envelope.LedgerEntry, error) {
-	l, err := fileledger.Open(ctx, path)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := l.Read(ctx, 0)
-	return entries, errors.Join(err, l.Close())
 }
