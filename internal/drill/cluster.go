@@ -104,7 +104,8 @@ func (m *Machine) NewCluster() *Cluster {
 		"wal_level = replica", "archive_mode = on",
 		"archive_command = 'test ! -f "+c.Archive+"/%f && cp %p "+c.Archive+"/%f'",
 		"listen_addresses = '127.0.0.1'", "unix_socket_directories = '"+m.dir+"'",
-		"shared_buffers = 16MB", "fsync = off", // nobody cuts the power
+		"shared_buffers = 16MB", "autovacuum = off",
+		"fsync = off", // nobody cuts the power
 	)
 	c.start()
 	return c
