@@ -45,8 +45,7 @@ func NewMachine(t testing.TB) *Machine {
 	if err != nil {
 		t.Skipf("the superuser cannot run PostgreSQL, and there is no user postgres: NOTHING IS PROVED OF ITS BACKUPS: %v", err)
 	}
-	// The folder of a test is closed to other users.
-	m.dir, err = os.MkdirTemp("", "lethe-drill-")
+	m.dir, err = os.MkdirTemp("", "lethe-drill-") //nolint:usetesting // that one is closed to other users
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(m.dir) })
 	if m.uid >= 0 {
@@ -70,7 +69,7 @@ func (m *Machine) Run(name string, args ...string) string {
 	log, err := os.CreateTemp(m.t.TempDir(), "")
 	require.NoError(m.t, err)
 	defer func() { _ = log.Close() }()
-	cmd := exec.CommandContext(m.t.Context(), name, args...)
+	cmd := exec.CommandContext(m.t.Context(), name, args...) //nolint:gosec // a test's own programs
 	cmd.Dir, cmd.Stdout, cmd.Stderr = m.dir, log, log
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "HOME="+m.dir)
 	runAs(cmd, m.uid, m.gid)
@@ -136,7 +135,7 @@ func (c *Cluster) Stop() {
 		return
 	}
 	c.stopped = true
-	cmd := exec.Command(filepath.Join(c.m.bin, "pg_ctl"), "-D", c.Data, "-m", "immediate", "-w", "stop") //nolint:noctx // the test's context has ended
+	cmd := exec.Command(filepath.Join(c.m.bin, "pg_ctl"), "-D", c.Data, "-m", "immediate", "-w", "stop") //nolint:gosec,noctx // a test's own server; its context has ended
 	cmd.Dir = c.m.dir
 	runAs(cmd, c.m.uid, c.m.gid)
 	_ = cmd.Run()

@@ -7,8 +7,10 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -22,8 +24,10 @@ import (
 	"github.com/lethe-go/lethe/kms/localkms"
 )
 
-func newKey(t testing.TB) kms.Eraser {
-	key, err := localkms.Create(filepath.Join(t.TempDir(), "kek.json"), localkms.Options{})
+func newKey(t testing.TB) kms.Eraser { return newKeyAt(t, filepath.Join(t.TempDir(), "kek.json")) }
+
+func newKeyAt(t testing.TB, path string) kms.Eraser {
+	key, err := localkms.Create(path, localkms.Options{})
 	require.NoError(t, err)
 	return key
 }
@@ -64,7 +68,11 @@ type history struct {
 }
 
 func newHistory(t *testing.T, store envelope.Store, people int) *history {
-	h := &history{t: t, rows: drill.NewRows(), key: newKey(t), led: &memledger.Ledger{}}
+	return newHistoryUnder(t, newKey(t), store, people)
+}
+
+func newHistoryUnder(t *testing.T, key kms.Eraser, store envelope.Store, people int) *history {
+	h := &history{t: t, rows: drill.NewRows(), key: key, led: &memledger.Ledger{}}
 	rec := &drill.Recorder{Store: store, Rows: h.rows}
 	opts := envelope.Options{Ledger: h.led}
 	require.NoError(t, envelope.Init(t.Context(), rec, h.key, opts))
@@ -74,7 +82,7 @@ func newHistory(t *testing.T, store envelope.Store, people int) *history {
 	t.Cleanup(h.ring.Close)
 	for i := range people {
 		h.recs = append(h.recs, envelope.Record{
-			Name: "r", Scopes: []envelope.Scope{{Subject: envelope.Subject{Kind: "person", ID: fmt.Sprint(i)}}},
+			Name: "r", Scopes: []envelope.Scope{{Subject: envelope.Subject{Kind: "person", ID: strconv.Itoa(i)}}},
 			Cells: []envelope.Cell{{Field: "f", Plain: []byte("value")}},
 		})
 	}
@@ -180,6 +188,31 @@ func TestRemanenceSQLite(t *testing.T) {
 	require.NotZero(t, found["database"]["live keys"])
 	require.Zero(t, found["database"]["dead keys"])
 	require.Zero(t, found["database -wal, -shm"]["dead keys"])
+}
+
+// A copy of the KMS from before the close, which localkms's erase semantics warn
+// of, opens everything again. So the adversary fails for the want of the handle and
+// of nothing else.
+func TestAdversaryWithACopyOfTheKMS(t *testing.T) {
+	store, err := sqlstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "keys.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = store.Close() })
+	require.NoError(t, store.Migrate(t.Context()))
+	dir := t.TempDir()
+	path, stolen := filepath.Join(dir, "kek.json"), filepath.Join(dir, "stolen.json")
+	h := newHistoryUnder(t, newKeyAt(t, path), store, 100)
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(stolen, content, 0o600))
+	dead := h.forget()
+	h.useless(dead)
+	key, err := localkms.Open(stolen, localkms.Options{})
+	require.NoError(t, err)
+	reached, err := h.rows.Reach(t.Context(), key)
+	require.NoError(t, err)
+	for kid := range dead {
+		require.True(t, reached[kid])
+	}
 }
 
 func TestRemanencePostgres(t *testing.T) {
