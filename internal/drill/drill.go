@@ -27,7 +27,7 @@ import (
 //
 // newKey returns a KEK without handles, which must be destroyed at once when that
 // is ordered. Run skips without PostgreSQL's server programs.
-func Run(t *testing.T, newKey func(t testing.TB) kms.Eraser) {
+func Run(t *testing.T, newKey func(t *testing.T) kms.Eraser) {
 	t.Run("after the window", func(t *testing.T) { afterWindow(t, newKey(t)) })
 	t.Run("within the window", func(t *testing.T) { withinWindow(t, newKey(t)) })
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/lethe-go/lethe/kms/localkms"
 )
 
-func newKey(t testing.TB) kms.Eraser { return newKeyAt(t, filepath.Join(t.TempDir(), "kek.json")) }
+func newKey(t *testing.T) kms.Eraser { return newKeyAt(t, filepath.Join(t.TempDir(), "kek.json")) }
 
 func newKeyAt(t testing.TB, path string) kms.Eraser {
 	key, err := localkms.Create(path, localkms.Options{})
