@@ -21,6 +21,9 @@ import (
 //	MoveRecords(ctx, from, recs)     // the scopes of recs say to
 //	write the rows: the new Header, and to in the place of from
 //
+// The row id of a record stays, or is renamed with the subject: a record whose RowID
+// is now the id of its scope's subject may have had that of from.
+//
 // Then, when no row of from is left and no process writes new ones:
 //
 //	Forget(ctx, from)                // copies of the old headers die with it
@@ -104,52 +107,109 @@ func (k *Keyring) moveRecord(w *work, sh *shape, old, r *Record, theirs, ours []
 		return nil, fmt.Errorf("the stored keys of the record are damaged: %w", ErrDecrypt)
 	}
 	rd := recordDigest(&w.hdr)
-	bound := w.hdr.Flags&wire.FlagRowID != 0
-	rowID := r.RowID
-	if !bound {
-		rowID = ""
-	}
-	changed := false
+	from, others := uint32(0), uint32(0) // scopes to move, and those of others
+	owner := -1                          // a scope to move whose new subject is the row
+	var kept error                       // why a scope of another cannot be wrapped anew
 	for i := range r.Scopes {
 		pos := headerScope(&w.hdr, sh.scopes[i].tag)
 		if pos < 0 || r.Scopes[i].Subject.ID == "" {
 			continue
 		}
-		s := &w.hdr.Scopes[pos]
-		if ours[i] != nil && ours[i].byKID(s.KID) != nil {
-			continue
-		}
-		if theirs[i] != nil && theirs[i].forgotten {
+		kid := w.hdr.Scopes[pos].KID
+		switch {
+		case ours[i] != nil && ours[i].byKID(kid) != nil:
+			others |= 1 << i
+		case theirs[i] != nil && theirs[i].forgotten:
 			return nil, forgottenOrMissing(theirs[i])
-		}
-		gone := ours[i] == nil || ours[i].forgotten
-		if theirs[i] == nil || theirs[i].byKID(s.KID) == nil { // not of from
-			if gone || k.led.isDead(s.KID) {
-				continue
+		case theirs[i] != nil && theirs[i].byKID(kid) != nil:
+			if ours[i] == nil || ours[i].forgotten {
+				return nil, forgottenOrMissing(ours[i])
 			}
+			from |= 1 << i
+			if r.Bound && r.Scopes[i].Subject.ID == r.RowID {
+				owner = i
+			}
+		case ours[i] != nil && ours[i].suspended:
+			kept = ErrSuspended
+		case ours[i] != nil && ours[i].forgotten || k.led.isDead(kid): // nobody's any more
+		default:
 			return nil, ErrKeyMissing
 		}
-		if gone {
-			return nil, forgottenOrMissing(ours[i])
+	}
+	if from == 0 {
+		return nil, nil
+	}
+	if owner >= 0 && w.hdr.Flags&wire.FlagRowID != 0 {
+		// The subject's own row: its row id was from's id, unless the rows keep theirs.
+		if err := k.openDEK(w, sh, old, owner, theirs[owner], &rd); errors.Is(err, ErrDecrypt) {
+			old.RowID = old.Scopes[owner].Subject.ID
+		}
+	}
+	for i := range r.Scopes {
+		if from>>i&1 == 0 {
+			continue
 		}
 		if err := k.openDEK(w, sh, old, i, theirs[i], &rd); err != nil {
 			return nil, err
 		}
-		key := &ours[i].newest
-		if key.aead == nil {
-			return nil, ErrKeyMissing
+		moved[r.Scopes[i].Subject] = struct{}{}
+	}
+	if old.RowID != r.RowID { // every data key is bound to it
+		if kept != nil {
+			return nil, kept
 		}
+		if err := k.openOthers(w, sh, old, r, ours, others, &rd); err != nil {
+			return nil, err
+		}
+		from |= others
+	}
+	k.wrapScopes(w, sh, r, ours, from, &rd)
+	return w.hdr.Append(make([]byte, 0, w.hdr.Len())), nil
+}
+
+// openOthers opens the data keys of scopes that stay with their subjects, under the
+// row id the record had.
+func (k *Keyring) openOthers(w *work, sh *shape, old, r *Record, ours []*keySet, others uint32, rd *[32]byte) error {
+	known := 0
+	for i := range r.Scopes {
+		if headerScope(&w.hdr, sh.scopes[i].tag) >= 0 && r.Scopes[i].Subject.ID != "" {
+			known++
+		}
+	}
+	if known != len(w.hdr.Scopes) {
+		return ErrScopes // one that is not known here would never open again
+	}
+	was := *r
+	was.RowID = old.RowID
+	for i := range r.Scopes {
+		if others>>i&1 == 0 {
+			continue
+		}
+		if err := k.openDEK(w, sh, &was, i, ours[i], rd); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wrapScopes wraps the data keys of some scopes under the newest keys of their subjects.
+func (k *Keyring) wrapScopes(w *work, sh *shape, r *Record, sets []*keySet, scopes uint32, rd *[32]byte) {
+	bound := w.hdr.Flags&wire.FlagRowID != 0
+	rowID := r.RowID
+	if !bound {
+		rowID = ""
+	}
+	for i := range r.Scopes {
+		if scopes>>i&1 == 0 {
+			continue
+		}
+		key, s := &sets[i].newest, &w.hdr.Scopes[headerScope(&w.hdr, sh.scopes[i].tag)]
 		s.WrapSuite, s.KID = byte(key.suite), key.kid
-		w.aad = appendDEKAAD(w.aad[:0], k.id, key.suite, key.kid, &r.Scopes[i].Subject, sh.scopes[i].names, bound, rowID, &rd)
+		w.aad = appendDEKAAD(w.aad[:0], k.id, key.suite, key.kid, &r.Scopes[i].Subject, sh.scopes[i].names, bound, rowID, rd)
 		w.wrap = key.suite.seal(key.aead, w.wrap[:0], w.deks[i][:], w.aad)
 		s.SetWrap(w.wrap)
-		ours[i].countWrap(w.wrap)
-		changed, moved[r.Scopes[i].Subject] = true, struct{}{}
+		sets[i].countWrap(w.wrap)
 	}
-	if !changed {
-		return nil, nil
-	}
-	return w.hdr.Append(make([]byte, 0, w.hdr.Len())), nil
 }
 
 // recordMove judges a move by the ledger's newest entries, and appends its entry
