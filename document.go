@@ -86,8 +86,8 @@ func (p *plan) reread(data []byte, row reflect.Value) error {
 // plaintext value in the place of a sealed one is refused with ErrNotSealed.
 //
 // In a [Document], whose fields have no status, a field that does not open is
-// left zero and listed in a *RowErrors with ErrForgotten, ErrDenied, ErrDecrypt
-// or ErrKeyMissing; everything else is filled in. After any other error *v is
+// left zero and listed in a *RowErrors with ErrForgotten, ErrSuspended, ErrDenied,
+// ErrDecrypt or ErrKeyMissing; everything else is filled in. After any other error *v is
 // unchanged.
 func Unmarshal[T any](ctx context.Context, s *Sealer[T], data []byte, v *T, opts ...OpenOption) error {
 	if v == nil {

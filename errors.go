@@ -12,6 +12,8 @@ import (
 var (
 	// ErrForgotten: the person, or this purpose of theirs, was forgotten.
 	ErrForgotten = envelope.ErrForgotten
+	// ErrSuspended: the person, or this purpose of theirs, is suspended: nothing opens until it is resumed.
+	ErrSuspended = envelope.ErrSuspended
 	// ErrKeyMissing: the key store does not have the key and never recorded it as forgotten.
 	ErrKeyMissing = envelope.ErrKeyMissing
 	// ErrDecrypt: damaged, or sealed for another row, column, tenant or purpose.

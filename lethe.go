@@ -97,7 +97,8 @@ var errNilRow = errors.New("lethe: the row is nil")
 //
 // On error nothing of the row changed. ErrSealed: there is nothing to seal, or a
 // new row holds ciphertext of another. ErrNoSubject: the subject or row id is
-// empty. ErrForgotten: the person was forgotten. ErrUnavailable: retry.
+// empty. ErrForgotten: the person was forgotten. ErrSuspended: they are suspended.
+// ErrUnavailable: retry.
 func (s *Sealer[T]) Seal(ctx context.Context, row *T) error {
 	return s.seal(ctx, addressOf(row), false)
 }
@@ -117,9 +118,10 @@ func (s *Sealer[T]) Reseal(ctx context.Context, row *T) error {
 }
 
 // Open opens the row's sealed fields, or those of them that Fields names, as far
-// as the policy allows. Fields of a person who was forgotten become Forgotten and
-// fields the policy denies become Denied; neither is an error. A field that is
-// damaged becomes Failed, all others open, and the error is a *RowErrors.
+// as the policy allows. Fields of a person who was forgotten become Forgotten;
+// fields the policy denies, and those of a person who is suspended, become Denied;
+// none is an error. A field that is damaged becomes Failed, all others open, and
+// the error is a *RowErrors.
 // After any other error (ErrUnavailable, the context's) no field changed.
 func (s *Sealer[T]) Open(ctx context.Context, row *T, opts ...OpenOption) error {
 	return s.open(ctx, addressOf(row), opts)
@@ -137,12 +139,24 @@ func (s *Sealer[T]) Rewrap(ctx context.Context, row *T) (changed bool, err error
 	if row == nil {
 		return false, errNilRow
 	}
-	at, err := s.rewrap(ctx, rows{addressOf(row), 0, 1})
+	at, err := s.rewrap(ctx, rows{addressOf(row), 0, 1}, s.toNewest)
 	return len(at) == 1, err
 }
 
 // RewrapSlice is Rewrap for many rows; changed lists the rows whose Keys are new.
 // On error no row changed.
 func (s *Sealer[T]) RewrapSlice(ctx context.Context, rows []T) (changed []int, err error) {
-	return s.rewrap(ctx, rowsOf(rows))
+	return s.rewrap(ctx, rowsOf(rows), s.toNewest)
+}
+
+// MoveSlice moves rows that were sealed for from to the subjects they name now, for
+// instance when two accounts are merged: load the rows of from, set their subject
+// fields, call MoveSlice, and write those fields and the Keys in one transaction.
+// When no row of from is left, Forget it. changed lists the rows whose Keys are
+// new; on error no row changed. See [envelope.Keyring.MoveRecords].
+//
+// A type with Token fields is refused, since tokens stay with whom they were made
+// for: Open its rows, set their subject fields and Reseal them instead.
+func (s *Sealer[T]) MoveSlice(ctx context.Context, from Subject, rows []T) (changed []int, err error) {
+	return s.move(ctx, from, rowsOf(rows))
 }

@@ -191,6 +191,8 @@ func (s *core) reveal(cells []envelope.Cell, refs []ref, decided []Decision, fai
 		switch {
 		case c.Err != nil && errors.Is(c.Err, ErrForgotten):
 			st.status = StatusForgotten
+		case errors.Is(c.Err, ErrSuspended):
+			st.status, st.err = StatusDenied, ErrSuspended
 		case c.Err != nil:
 			st.status, st.err = StatusFailed, c.Err
 			failed = failed.add(r.row, f.name, c.Err)
@@ -219,51 +221,4 @@ func (s *core) denyRest(row unsafe.Pointer, decided []Decision) {
 			*secret = &state{status: StatusDenied, sealed: st.sealed}
 		}
 	}
-}
-
-func (s *core) rewrap(ctx context.Context, all rows) ([]int, error) {
-	if err := s.begin(ctx, false); err != nil {
-		return nil, err
-	}
-	sc := newScratch()
-	defer sc.release()
-	p := s.plan
-	var o owners
-	for i := range all.n {
-		v := all.at(i)
-		if err := p.readOwners(v, &o); err != nil {
-			return nil, s.rowErr(i, all.n, err)
-		}
-		keys := p.keysAt.keys(v)
-		if keys.IsZero() {
-			return nil, s.rowErr(i, all.n, fmt.Errorf("%w: the row has no Keys; select their column, or Seal it", ErrNotSealed))
-		}
-		n := 0
-		for j := range p.scopes {
-			if subject := p.subject(s.tenant, j, &o); subject.ID != "" {
-				sc.scopes = append(sc.scopes, envelope.Scope{Group: p.scopes[j].group, Purpose: p.scopes[j].purpose, Subject: subject})
-				n++
-			}
-		}
-		if n == 0 {
-			return nil, s.rowErr(i, all.n, p.emptySubject(0))
-		}
-		sc.close(i, envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil, Header: keys.b})
-	}
-	sc.link()
-	if len(sc.recs) == 0 {
-		return nil, nil
-	}
-	if _, err := s.ring.RewrapRecords(ctx, sc.recs); err != nil {
-		return nil, err
-	}
-	var changed []int
-	for i := range sc.recs {
-		keys := p.keysAt.keys(all.at(sc.rows[i]))
-		if string(keys.b) != string(sc.recs[i].Header) {
-			keys.b = sc.recs[i].Header
-			changed = append(changed, i)
-		}
-	}
-	return changed, nil
 }

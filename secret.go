@@ -53,8 +53,9 @@ func (s Secret[T]) Status() Status { return s.s.statusOf() }
 func (s Secret[T]) IsZero() bool { return s.s == nil }
 
 // Reveal returns the value of a Secret that is Plain or Open. Otherwise the
-// error is ErrNull, ErrSealed (open the row first), ErrDenied, ErrForgotten, the
-// reason a field Failed, or ErrNotSealed for one that is Unset.
+// error is ErrNull, ErrSealed (open the row first), ErrDenied, ErrSuspended (the
+// field is Denied then too), ErrForgotten, the reason a field Failed, or
+// ErrNotSealed for one that is Unset.
 func (s Secret[T]) Reveal() (T, error) {
 	var zero T
 	if err := s.s.readable(); err != nil {
@@ -74,6 +75,9 @@ func (s *state) readable() error {
 	case StatusSealed:
 		return fmt.Errorf("%w: Open the row before Reveal", ErrSealed)
 	case StatusDenied:
+		if s.err != nil {
+			return s.err
+		}
 		return ErrDenied
 	case StatusForgotten:
 		return ErrForgotten

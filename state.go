@@ -10,7 +10,7 @@ const (
 	StatusPlain                   // set with Of, not yet sealed
 	StatusSealed                  // ciphertext
 	StatusOpen                    // ciphertext and its value
-	StatusDenied                  // ciphertext the policy does not let this caller read
+	StatusDenied                  // ciphertext this caller may not read: the policy forbids it, or the person is suspended
 	StatusForgotten               // ciphertext nobody can read any more
 	StatusFailed                  // ciphertext that does not open; Reveal says why
 )
@@ -33,7 +33,7 @@ type state struct {
 	mask   maskID
 	value  hidden // Plain, Open: what the codec made of the value; Denied: its mask, if it may be seen
 	sealed []byte // ciphertext
-	err    error  // Failed: why; Plain: why the value cannot be encoded
+	err    error  // Failed: why; Denied: ErrSuspended, or nil for the policy's; Plain: why the value cannot be encoded
 }
 
 // nullState is NULL as it stands in the database; nullGiven is NULL set by the

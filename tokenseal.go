@@ -142,6 +142,8 @@ func (w tokenWork) reveal(p *plan, decided []Decision, failed *RowErrors) *RowEr
 			switch {
 			case errors.Is(err, ErrForgotten) || errors.Is(err, tokenize.ErrForgotten):
 				st.status = StatusForgotten
+			case errors.Is(err, ErrSuspended):
+				st.status, st.err = StatusDenied, ErrSuspended
 			case err != nil:
 				st.status, st.err = StatusFailed, err
 				failed = failed.add(b.rows[j], f.name, err)

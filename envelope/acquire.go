@@ -175,7 +175,11 @@ func (k *Keyring) load(ctx context.Context, refs []keyRef, mint bool) (map[keyRe
 }
 
 func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[keyRef]*keySet, bool, error) {
-	expires, lifted := k.clock.now()+int64(k.opts.CacheTTL), k.lifted.Load()
+	fresh, err := k.ledgerFresh(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	expires, lifted := fresh+int64(k.opts.CacheTTL), k.lifted.Load()
 	srefs := make([]SRef, len(refs))
 	bySRef := make(map[SRef]struct{}, len(refs))
 	for i, ref := range refs {
@@ -193,6 +197,9 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 	if err := k.learnPurposes(ctx, rows); err != nil {
 		return nil, false, err
 	}
+	if err := k.learnRestrained(ctx, uniq); err != nil {
+		return nil, false, err
+	}
 	resolved, err := k.resolveEach(ctx, pages)
 	if err != nil {
 		return nil, false, err
@@ -206,8 +213,9 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		found[id{row.SRef, row.PID}] = append(found[id{row.SRef, row.PID}], row)
 	}
 	forbidden := func(i int) bool { return k.led.forbids(srefs[i], k.pidOf(refs[i].purpose)) }
+	suspended := func(i int) bool { return k.suspended(party{refVersion, srefs[i]}, refs[i].purpose) }
 	for i := range refs {
-		if forbidden(i) { // or readmitted elsewhere, which the ledger's newest entries say
+		if forbidden(i) || suspended(i) { // or readmitted or resumed elsewhere, which the ledger's newest entries say
 			if err := k.syncLedger(ctx); err != nil {
 				return nil, false, err
 			}
@@ -225,6 +233,10 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		}
 		if forbidden(i) { // whatever rows there are, and whatever tombs are not
 			out[ref] = &keySet{forgotten: true, expires: expires}
+			continue
+		}
+		if suspended(i) {
+			out[ref] = &keySet{forgotten: true, suspended: true, expires: expires}
 			continue
 		}
 		kind := KindSubject
@@ -287,11 +299,14 @@ func (k *Keyring) loadOnce(ctx context.Context, refs []keyRef, mint bool) (map[k
 		if _, known := k.purposeID(ref.purpose); !known {
 			continue // forgotten as a whole; a Readmit takes known purposes out of the cache
 		}
-		outdated := func() bool { // a forget or a readmission came between the read and now
-			if set.forgotten {
+		outdated := func() bool { // a forget, a suspension or the end of one came between the read and now
+			switch {
+			case set.suspended:
+				return !suspended(i) || forbidden(i)
+			case set.forgotten:
 				return k.lifted.Load() != lifted
 			}
-			return k.led.anyDead(set) || forbidden(i)
+			return k.led.anyDead(set) || forbidden(i) || suspended(i)
 		}
 		if !k.cache.put(ref, set, outdated) {
 			return nil, true, nil

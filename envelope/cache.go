@@ -31,6 +31,7 @@ type keySet struct {
 	used      atomic.Bool
 	spent     atomic.Bool // newest sealed enough: the next Seal makes a new version
 	forgotten bool        // an active tomb forbids the subject or purpose
+	suspended bool        // with forgotten: for the time being only
 	at        int32       // in the cache: place in the shard's ring
 	hash      uint64      // in the cache: of ref
 	next      *keySet     // in the cache: another with the same hash

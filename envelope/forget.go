@@ -23,6 +23,9 @@ var ErrNotForgotten = errors.New("lethe: not forgotten")
 // Then every [Residue] runs, under ctx, also where the subject was forgotten
 // before. One that fails undoes nothing: the receipt lists it, the error says so,
 // and the next call runs it again.
+//
+// While the subject is held (see Hold) nothing is destroyed: it is suspended at
+// once, and the receipt says Deferred.
 func (k *Keyring) Forget(ctx context.Context, s Subject) (Receipt, error) {
 	r, err := k.forget(ctx, s, 0)
 	if err != nil {
@@ -45,7 +48,7 @@ func (k *Keyring) ForgetPurpose(ctx context.Context, s Subject, purpose string) 
 		return Receipt{}, err
 	}
 	r, err := k.forget(ctx, s, pid)
-	if err != nil {
+	if err != nil || r.Deferred { // a deferred one is of both
 		return r, err
 	}
 	already, err := k.forgetTokens(ctx, s, purpose)
@@ -64,6 +67,12 @@ func (k *Keyring) forget(ctx context.Context, s Subject, pid PID) (Receipt, erro
 }
 
 func (k *Keyring) forgetKeys(ctx context.Context, s Subject, pid PID) (Receipt, error) {
+	return k.forgetBy(ctx, k.sref(s.Tenant, s.Kind, s.ID), pid, nil, func() { k.uncache(s, pid) })
+}
+
+// forgetBy forgets the subject with a pseudonym. asked is the deferred forget that
+// it carries out, nil for one that is not.
+func (k *Keyring) forgetBy(ctx context.Context, sref SRef, pid PID, asked *waiting, uncache func()) (Receipt, error) {
 	if k.closed.Load() {
 		return Receipt{}, ErrClosed
 	}
@@ -78,7 +87,6 @@ func (k *Keyring) forgetKeys(ctx context.Context, s Subject, pid PID) (Receipt, 
 	if err != nil {
 		return Receipt{}, err
 	}
-	sref := k.sref(s.Tenant, s.Kind, s.ID)
 	rows, _, err := k.store.Keys(ctx, k.tree, refVersion, []SRef{sref})
 	if err != nil {
 		return Receipt{}, storeErr(err)
@@ -90,7 +98,7 @@ func (k *Keyring) forgetKeys(ctx context.Context, s Subject, pid PID) (Receipt, 
 			e.Pages = append(e.Pages, row.Page)
 		}
 	}
-	if len(e.KIDs) == 0 {
+	if len(e.KIDs) == 0 && asked == nil {
 		tombs, _, err := k.store.Evidence(ctx, k.tree, refVersion, []SRef{sref}, nil)
 		if err != nil {
 			return Receipt{}, storeErr(err)
@@ -101,16 +109,23 @@ func (k *Keyring) forgetKeys(ctx context.Context, s Subject, pid PID) (Receipt, 
 			}
 		}
 	}
-	if err := k.appendLedger(ctx, e); err != nil {
-		return Receipt{}, err
+	if deferred, err := k.commitForget(ctx, e, asked); err != nil || deferred != nil {
+		uncache()
+		if deferred == nil {
+			deferred = &Receipt{}
+		}
+		return *deferred, err
 	}
-	k.uncache(s, pid)
+	uncache()
 	// Committed: the caller's cancellation no longer counts.
 	done, stop := k.bound(context.WithoutCancel(ctx), 2)
 	defer stop()
 	err = k.catchUp(done)
-	k.uncache(s, pid)
+	uncache()
 	r := Receipt{Store: k.id, Tree: k.tree, Seq: e.Seq, Time: unixTime(e.Time), KeyIDs: e.KIDs, Unknown: len(e.KIDs) == 0}
+	if asked != nil {
+		r.Asked = asked.seq
+	}
 	if err != nil {
 		return r, fmt.Errorf("lethe: the forget is recorded as ledger entry %d and the key store will follow; call Forget again to see it done: %w", e.Seq, err)
 	}
@@ -211,7 +226,8 @@ func (k *Keyring) uncache(s Subject, pid PID) {
 
 // Rotate makes a new version of every key of the subject. New records use it at
 // once here and after at most Options.CacheTTL elsewhere; records sealed before
-// open as they did, until RewrapRecords moves them to the new version.
+// open as they did, until RewrapRecords moves them to the new version. Keys of
+// suspended purposes are left as they are; ErrSuspended if that is all of them.
 func (k *Keyring) Rotate(ctx context.Context, s Subject) (versions int, err error) {
 	if err := s.Validate(); err != nil {
 		return 0, err
@@ -235,6 +251,9 @@ func (k *Keyring) rotate(ctx context.Context, s Subject) (versions int, err erro
 			return 0, storeErr(err)
 		}
 		if err := k.learnPurposes(ctx, rows); err != nil {
+			return 0, err
+		}
+		if rows, err = k.withoutSuspended(sref, rows); err != nil {
 			return 0, err
 		}
 		newest := map[PID]uint32{}

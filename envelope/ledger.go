@@ -20,6 +20,14 @@ const (
 	LedgerErase      LedgerKind = "erase"       // the destruction of Epoch's KMS handle was ordered
 	LedgerErased     LedgerKind = "erased"      // the KMS confirmed that it is destroyed
 	LedgerRestore    LedgerKind = "restore"     // the store was put back from a backup; it was in Epoch
+
+	LedgerSuspend     LedgerKind = "suspend"      // nothing is opened or sealed for SRef, or for PID of it
+	LedgerResume      LedgerKind = "resume"       // lifts the suspend of the same SRef and PID
+	LedgerHold        LedgerKind = "hold"         // no forget of SRef is carried out until Until, for the reason Scope
+	LedgerRelease     LedgerKind = "release"      // lifts the hold with the same Scope
+	LedgerForgetLater LedgerKind = "forget-later" // a forget to be carried out at Until, when no hold is in the way; suspends
+	LedgerForgetUndo  LedgerKind = "forget-undo"  // takes a forget-later back
+	LedgerMove        LedgerKind = "move"         // records of SRef are moved to the subject To
 )
 
 // LedgerEntry is one line of the ledger. It holds no personal data: subjects
@@ -44,10 +52,10 @@ type LedgerEntry struct {
 	KMSURI      string `json:"kms_uri,omitempty"`     // init, root-begin: identity of the KMS key that KMSHandle belongs to
 	Semantics   string `json:"semantics,omitempty"`   // init, root-begin: of the handle; "" means it cannot be erased
 	Window      int64  `json:"window,omitempty"`      // root-begin: seconds from the switch until earlier handles are destroyed
-	Until       int64  `json:"until,omitempty"`       // erase: Unix seconds, when the KMS will have destroyed it
+	Until       int64  `json:"until,omitempty"`       // Unix seconds. erase: when the KMS will have destroyed it; hold: its end, 0 for none; forget-later: when it is due, 0 for at once
 	Incarnation uint64 `json:"incarnation,omitempty"` // restore: the store's new one
-	To          SRef   `json:"to,omitzero"`           // the subject that takes over
-	Scope       string `json:"scope,omitempty"`       // root-begin: "" dirty pages and their ancestors, "inner" all inner pages too, "all" every page
+	To          SRef   `json:"to,omitzero"`           // move: the subject that takes over
+	Scope       string `json:"scope,omitempty"`       // root-begin: "" dirty pages and their ancestors, "inner" all inner pages too, "all" every page; hold, release: the reason
 
 	MAC []byte `json:"mac"`
 }

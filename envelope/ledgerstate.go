@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // ledgerState is what this process knows from the ledger: the verified head,
@@ -37,6 +38,10 @@ type ledgerState struct {
 	// forgot and lifted are the last forget, until it is lifted, and the last
 	// readmission of a whole subject, by entry.
 	forgot, lifted map[forgotten]uint64
+	restraints     map[party]*restraint
+	moved          map[moving]struct{}
+
+	seen, tried atomic.Int64 // by Keyring.clock: when the ledger was last read, and last could not be
 }
 
 func newLedgerState() *ledgerState {
@@ -238,6 +243,7 @@ func (l *ledgerState) learn(e *LedgerEntry) error {
 	case LedgerForget, LedgerForgetMore, LedgerRetire:
 		if e.Kind == LedgerForget {
 			l.forgot[forgotten{e.RefVer, e.SRef, e.PID}] = e.Seq
+			l.carriedOut(e)
 		}
 		for _, kid := range e.KIDs {
 			l.dead[kid] = struct{}{}
@@ -252,6 +258,8 @@ func (l *ledgerState) learn(e *LedgerEntry) error {
 			l.lifted[forgotten{e.RefVer, e.SRef, 0}] = e.Seq
 		}
 		delete(l.forgot, forgotten{e.RefVer, e.SRef, e.PID})
+	case LedgerSuspend, LedgerResume, LedgerHold, LedgerRelease, LedgerForgetLater, LedgerForgetUndo, LedgerMove:
+		l.restrain(e)
 	default:
 		return fmt.Errorf("%w: entry %d is of kind %q, which this version does not know: update Lethe", ErrLedger, e.Seq, e.Kind)
 	}
@@ -260,6 +268,7 @@ func (l *ledgerState) learn(e *LedgerEntry) error {
 
 // openLedger verifies the whole ledger against the store's mark in it.
 func (k *Keyring) openLedger(ctx context.Context, meta Meta) error {
+	at := k.clock.now()
 	entries, err := k.opts.Ledger.Read(ctx, 0)
 	if err != nil {
 		return ledgerErr(err)
@@ -278,6 +287,7 @@ func (k *Keyring) openLedger(ctx context.Context, meta Meta) error {
 		return fmt.Errorf("%w: it ends at entry %d and the store has applied %d: entries were lost; put the whole ledger back", ErrLedger, k.led.seq, meta.AppliedSeq)
 	}
 	k.led.ready = true
+	k.led.seen.Store(at)
 	return nil
 }
 
@@ -289,15 +299,23 @@ func (k *Keyring) syncLedger(ctx context.Context) error {
 }
 
 func (k *Keyring) syncLocked(ctx context.Context) error {
+	at := k.clock.now()
 	entries, err := k.opts.Ledger.Read(ctx, k.led.seq)
 	if err != nil {
 		return ledgerErr(err)
 	}
-	if len(entries) == 0 {
-		return nil
-	}
 	if err := k.led.takeAll(entries, k.id); err != nil {
 		return err
+	}
+	k.led.seen.Store(at)
+	changed := map[SRef]struct{}{}
+	for i := range entries {
+		if entries[i].restrains() {
+			changed[entries[i].SRef] = struct{}{}
+		}
+	}
+	if len(changed) > 0 {
+		k.uncacheParties(changed)
 	}
 	if slices.ContainsFunc(entries, func(e LedgerEntry) bool { return len(e.KIDs) > 0 }) {
 		// Another process forgot: what is known to be dead neither opens nor seals.
@@ -443,6 +461,7 @@ func (k *Keyring) apply(ctx context.Context, e *LedgerEntry, prev uint64, head [
 	case LedgerReadmit:
 		return k.store.Readmit(ctx, Readmission{Tree: e.Tree, RefVer: e.RefVer, SRef: e.SRef, PID: e.PID, Seq: e.Seq, Prev: prev, Head: head})
 	case LedgerInit, LedgerForgetMore, LedgerRetire, LedgerRootBegin, LedgerRootSwitch, LedgerErase, LedgerErased, LedgerRestore:
+	case LedgerSuspend, LedgerResume, LedgerHold, LedgerRelease, LedgerForgetLater, LedgerForgetUndo, LedgerMove: // the ledger alone keeps them
 	}
 	return k.store.Advance(ctx, prev, e.Seq, head)
 }

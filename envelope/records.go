@@ -146,7 +146,8 @@ func (k *Keyring) prepare(ctx context.Context, w *work, recs []Record, want want
 // all records are fetched, and made where missing, in one batch.
 //
 // It is all or nothing: after an error the outputs mean nothing. ErrForgotten:
-// a subject was forgotten. ErrNoSubject: a scope has none. ErrUnavailable: retry.
+// a subject was forgotten. ErrSuspended: one is suspended. ErrNoSubject: a scope
+// has none. ErrUnavailable: retry.
 func (k *Keyring) SealRecords(ctx context.Context, recs []Record) error {
 	headers := make([][]byte, len(recs))
 	if err := k.SealRecordsTo(ctx, recs, headers); err != nil {
@@ -342,7 +343,10 @@ func headerScope(h *wire.Header, tag uint16) int {
 }
 
 func forgottenOrMissing(s *keySet) error {
-	if s != nil && s.forgotten {
+	switch {
+	case s != nil && s.suspended:
+		return ErrSuspended
+	case s != nil && s.forgotten:
 		return ErrForgotten
 	}
 	return ErrKeyMissing
@@ -363,10 +367,10 @@ func (k *Keyring) openDEK(w *work, sh *shape, r *Record, i int, set *keySet, rd 
 		if err := set.damage(); err != nil {
 			return err
 		}
-		if set != nil && set.forgotten || k.led.isDead(s.KID) {
+		if k.led.isDead(s.KID) {
 			return ErrForgotten
 		}
-		return ErrKeyMissing
+		return forgottenOrMissing(set)
 	}
 	bound := w.hdr.Flags&wire.FlagRowID != 0
 	if key.aead == nil || byte(key.suite) != s.WrapSuite || bound && !r.Bound { // a token key opens nothing
@@ -417,7 +421,7 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record, got key
 			kid := w.hdr.Scopes[pos].KID
 			ref := &got.refs[base+j]
 			switch {
-			case ref.kind == "" || set.damage() != nil || set != nil && set.byKID(kid) != nil || k.led.isDead(kid):
+			case ref.kind == "" || set.damage() != nil || set != nil && (set.suspended || set.byKID(kid) != nil) || k.led.isDead(kid):
 			case set == nil: // just read: there is no key at all
 				gone, srefs = append(gone, kid), append(srefs, k.sref(ref.tenant, ref.kind, ref.id))
 			default:
@@ -458,7 +462,7 @@ func (k *Keyring) findOlder(ctx context.Context, w *work, recs []Record, got key
 }
 
 // OpenRecords opens every cell it can: Cells[i].Sealed becomes Cells[i].Plain
-// and Codec, or Cells[i].Err says why not (ErrForgotten, ErrKeyMissing,
+// and Codec, or Cells[i].Err says why not (ErrForgotten, ErrSuspended, ErrKeyMissing,
 // ErrDecrypt), as does Scopes[i].Err for a whole scope. Keys of all records are
 // fetched in one batch. Scopes without cells are not touched.
 //
@@ -536,7 +540,7 @@ func (k *Keyring) openRecord(w *work, sh *shape, r *Record, parsed bool, sets []
 
 // RewrapRecords moves the data keys of records under the newest subject keys.
 // Cells are not touched and stay valid. changed counts the records whose Header
-// is new; forgotten scopes are left as they are. Records with nothing to do
+// is new; forgotten and suspended scopes are left as they are. Records with nothing to do
 // cost no crypto. Errors as for SealRecords, ErrKeyMissing for a key this store
 // does not have, and ErrDecrypt for a damaged header.
 func (k *Keyring) RewrapRecords(ctx context.Context, recs []Record) (changed int, err error) {

@@ -9,12 +9,13 @@ import (
 // EpochEvents are told what RunEpochs does. Both may be nil.
 type EpochEvents struct {
 	Closed func(Closed) // an epoch was closed
-	Failed func(error)  // a close or an erasure failed; it is tried again
+	Failed func(error)  // a close, an erasure or a deferred forget failed; it is tried again
 }
 
 // RunEpochs closes epochs when they are as old as Options.Epochs.Every and
-// something was forgotten in them, and destroys handles when their Window has
-// passed, until ctx ends; then it returns nil. A service runs it in one line:
+// something was forgotten in them, destroys handles when their Window has passed,
+// and carries out the deferred forgets that are due (ForgetDue), until ctx ends;
+// then it returns nil. A service runs it in one line:
 //
 //	go ring.RunEpochs(ctx, envelope.EpochEvents{Failed: logIt})
 //
@@ -56,8 +57,17 @@ func (k *Keyring) pollEvery() time.Duration {
 	return min(max(k.opts.Epochs.Every/20, 100*time.Millisecond), time.Minute)
 }
 
-// runEpoch does what is due now.
+// runEpoch does what is due now. A forget that fails does not keep an epoch open.
 func (k *Keyring) runEpoch(ctx context.Context) (*Closed, error) {
+	_, due := k.ForgetDue(ctx)
+	closed, err := k.closeDue(ctx)
+	if err == nil {
+		err = due
+	}
+	return closed, err
+}
+
+func (k *Keyring) closeDue(ctx context.Context) (*Closed, error) {
 	st, err := k.Status(ctx)
 	if err != nil {
 		return nil, err

@@ -83,7 +83,7 @@ func (t *TokenKey) Make(f func(version uint32, secret []byte) (any, error)) (any
 // TokenKeys are the token keys of one owner.
 type TokenKeys struct {
 	Keys []*TokenKey // newest first, not to be changed; empty if there is none
-	Err  error       // ErrForgotten, what Subject.Validate says, or why a key row does not open
+	Err  error       // ErrForgotten, ErrSuspended, what Subject.Validate says, or why a key row does not open
 }
 
 // TokenKeys sets out[i] to the token keys of owners[i], which may repeat; all are
@@ -117,7 +117,7 @@ func (k *Keyring) TokenKeys(ctx context.Context, owners []TokenOwner, create boo
 		case set.damage() != nil:
 			out[i].Err = set.damage()
 		case set.forgotten:
-			out[i].Err = ErrForgotten
+			out[i].Err = forgottenOrMissing(set)
 		case set.more != nil:
 			out[i].Keys = set.more.token
 		}
