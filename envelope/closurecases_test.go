@@ -1,7 +1,7 @@
 package envelope_test
 
 import (
-	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -91,7 +91,7 @@ func TestALostPageCountsInEveryHistory(t *testing.T) {
 	defer w.stop()
 	w.opts.Epochs.Window = 0
 	ctx := t.Context()
-	subject := func(n int) envelope.Subject { return envelope.Subject{Kind: "customer", ID: fmt.Sprint(n)} }
+	subject := func(n int) envelope.Subject { return envelope.Subject{Kind: "customer", ID: strconv.Itoa(n)} }
 	mint := func(n int) {
 		_, err := envelope.KIDs(ctx, w.rings[0], subject(n), "", true)
 		require.NoError(t, err)
@@ -114,7 +114,7 @@ func TestALostPageCountsInEveryHistory(t *testing.T) {
 		w.store.putBack(t, before)
 		_, err := envelope.Restore(ctx, w.store, w.kms[0], w.options(), envelope.RestoreOptions{Quick: true})
 		require.NoError(t, err)
-		w.start()
+		w.start() //nolint:contextcheck // the test's own
 	}
 	restore()
 	_, err := w.rings[0].CloseEpoch(ctx, envelope.CloseOptions{})
