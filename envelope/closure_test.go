@@ -512,7 +512,7 @@ func TestAdversaryClosure(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d histories in %v: %d closes (%d did not get through), %d steps raced, %d forgets raced, %d re-key steps, %d restores, %d refused as too old: %d of %d dead keys reachable, %d of %d live ones",
+	t.Logf("%d histories in %v: %d closes (%d did not get through), %d steps raced, %d forgets raced, %d re-key steps, %d restores, %d refused as too old: %d of %d dead keys reachable, all %d live ones",
 		counts.histories.Load(), time.Since(started).Round(time.Millisecond), counts.closes.Load(), counts.aborted.Load(), counts.raced.Load(), counts.late.Load(), counts.rekeys.Load(),
-		counts.restores.Load(), counts.expired.Load(), counts.reached.Load(), counts.dead.Load(), counts.live.Load(), counts.live.Load())
+		counts.restores.Load(), counts.expired.Load(), counts.reached.Load(), counts.dead.Load(), counts.live.Load())
 }
