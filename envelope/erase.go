@@ -143,7 +143,7 @@ func (k *Keyring) checkDestroyed(ctx context.Context, key kms.Key, s *epochState
 		switch {
 		case err == nil:
 			return errors.New("the KMS says that it is destroyed, and it still unwraps")
-		case kms.Retryable(err):
+		case !errors.Is(err, kms.ErrRejected): // away, or not allowed: it says nothing of the handle
 			return kmsErr("show that it no longer unwraps", err)
 		}
 	}

@@ -5,18 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 )
-
-// Receipt says what a forget did. It holds no personal data.
-type Receipt struct {
-	Store   StoreID
-	Seq     uint64    // the ledger entry that commits the forget
-	Time    time.Time // of that entry
-	KeyIDs  []KeyID   // the keys that died
-	Unknown bool      // there was no key: the subject has no sealed data here, or the id was mistyped
-	Already bool      // it was forgotten before; nothing was changed now
-}
 
 // ErrNotForgotten is returned by Readmit for a subject that is not forgotten.
 var ErrNotForgotten = errors.New("lethe: not forgotten")
@@ -30,14 +19,23 @@ var ErrNotForgotten = errors.New("lethe: not forgotten")
 // Forget is idempotent. A subject without keys is forbidden all the same, and
 // the receipt says Unknown. Old backups of the key store still hold the deleted
 // keys, wrapped under pages that an epoch close re-keys.
+//
+// Then every [Residue] runs, under ctx, also where the subject was forgotten
+// before. One that fails undoes nothing: the receipt lists it, the error says so,
+// and the next call runs it again.
 func (k *Keyring) Forget(ctx context.Context, s Subject) (Receipt, error) {
-	return k.forget(ctx, s, 0)
+	r, err := k.forget(ctx, s, 0)
+	if err != nil {
+		return r, err
+	}
+	return k.settle(ctx, r, s, "", true)
 }
 
 // ForgetPurpose is Forget for one purpose of the subject: a consent withdrawn
 // for good. Other purposes are not affected. Where token keys of the purpose were
 // ever made they are forgotten by a ledger entry of their own; the receipt has
-// the keys of both. After an error they may be there still: call it again.
+// the keys of both. After an error they may be there still: call it again. Every
+// [Residue] runs as for Forget.
 func (k *Keyring) ForgetPurpose(ctx context.Context, s Subject, purpose string) (Receipt, error) {
 	if strings.HasPrefix(purpose, "\x00") {
 		return Receipt{}, errReserved
@@ -50,8 +48,12 @@ func (k *Keyring) ForgetPurpose(ctx context.Context, s Subject, purpose string) 
 	if err != nil {
 		return r, err
 	}
-	err = k.forgetTokens(ctx, s, purpose, &r)
-	return r, err
+	already, err := k.forgetTokens(ctx, s, purpose)
+	if err != nil {
+		return r, err
+	}
+	r.Already = r.Already && already
+	return k.settle(ctx, r, s, purpose, false)
 }
 
 func (k *Keyring) forget(ctx context.Context, s Subject, pid PID) (Receipt, error) {
@@ -95,7 +97,7 @@ func (k *Keyring) forgetKeys(ctx context.Context, s Subject, pid PID) (Receipt, 
 		}
 		for _, t := range tombs {
 			if t.Active() && (t.PID == 0 || t.PID == pid) {
-				return Receipt{Store: k.id, Seq: t.LedgerSeq, Already: true}, nil
+				return Receipt{Store: k.id, Tree: k.tree, Seq: t.LedgerSeq, Already: true}, nil
 			}
 		}
 	}
@@ -108,7 +110,7 @@ func (k *Keyring) forgetKeys(ctx context.Context, s Subject, pid PID) (Receipt, 
 	defer stop()
 	err = k.catchUp(done)
 	k.uncache(s, pid)
-	r := Receipt{Store: k.id, Seq: e.Seq, Time: time.Unix(e.Time, 0).UTC(), KeyIDs: e.KIDs, Unknown: len(e.KIDs) == 0}
+	r := Receipt{Store: k.id, Tree: k.tree, Seq: e.Seq, Time: unixTime(e.Time), KeyIDs: e.KIDs, Unknown: len(e.KIDs) == 0}
 	if err != nil {
 		return r, fmt.Errorf("lethe: the forget is recorded as ledger entry %d and the key store will follow; call Forget again to see it done: %w", e.Seq, err)
 	}

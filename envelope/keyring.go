@@ -120,6 +120,7 @@ type Keyring struct {
 	flightMu sync.Mutex
 	flights  map[flightKey]*flight
 	forgetMu sync.Mutex
+	residues residues
 	lifted   atomic.Uint64 // counts readmissions: what was read as forgotten before one is not remembered
 	closed   atomic.Bool
 
@@ -296,7 +297,7 @@ func open(ctx context.Context, store Store, key kms.Key, opts Options) (*Keyring
 	k.id = meta.StoreID
 	k.clock = newCoarseClock()
 	k.cache = newKeyCache(opts.CacheSize)
-	k.led = &ledgerState{dead: map[KeyID]struct{}{}, dirty: map[PageID]uint64{}, epochs: map[uint64]*epochState{}, forgot: map[forgotten]uint64{}, lifted: map[forgotten]uint64{}}
+	k.led = newLedgerState()
 	if err := k.openSystem(ctx, meta); err != nil {
 		k.Close()
 		return nil, err

@@ -39,6 +39,10 @@ type ledgerState struct {
 	forgot, lifted map[forgotten]uint64
 }
 
+func newLedgerState() *ledgerState {
+	return &ledgerState{dead: map[KeyID]struct{}{}, dirty: map[PageID]uint64{}, epochs: map[uint64]*epochState{}, forgot: map[forgotten]uint64{}, lifted: map[forgotten]uint64{}}
+}
+
 func (l *ledgerState) opened() bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -210,6 +214,11 @@ func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
 	case e.Seq != l.seq+1 || !bytes.Equal(e.Prev, l.head[:]):
 		return fmt.Errorf("%w: entry %d does not follow entry %d: entries are missing or the ledger was forked", ErrLedger, e.Seq, l.seq)
 	}
+	return l.learn(e)
+}
+
+// learn is take for an entry that is known to be genuine and the next. l.mu is held.
+func (l *ledgerState) learn(e *LedgerEntry) error {
 	l.seq, l.head, l.time = e.Seq, e.hash(), e.Time
 	switch e.Kind {
 	case LedgerInit, LedgerRootSwitch:
