@@ -96,12 +96,12 @@ func (k *Keyring) closeEpoch(ctx context.Context, c closing) (out Closed, err er
 	}
 	out.Epoch = old.epoch
 	r := &rekeyer{k: k, old: old, opts: c.CloseOptions, out: &out, damaged: map[PageID]bool{}}
-	leaves, missing, err := r.dirtyLeaves(ctx)
+	pending, missing, err := r.dirtyLeaves(ctx)
 	if err != nil {
 		return out, err
 	}
 	urgent := c.Immediate && len(k.led.pendingErasures()) > 0
-	if len(leaves) == 0 && !missing && !c.force && !c.All && !urgent {
+	if !pending && !missing && !c.force && !c.All && !urgent {
 		out.NoOp = true
 		out.Erasures, err = k.EraseDue(ctx)
 		out.Took = time.Since(started)
@@ -149,14 +149,16 @@ func (k *Keyring) closeEpoch(ctx context.Context, c closing) (out Closed, err er
 	return out, err
 }
 
-// dirtyLeaves returns the leaves that lost a key since they were last keyed, and
-// whether some are missing from the store: then what they hung on is unknown.
-func (r *rekeyer) dirtyLeaves(ctx context.Context) (leaves []PageID, missing bool, err error) {
+// dirtyLeaves reports whether leaves lost a key that still hangs on the active root,
+// and whether some are missing from the store: then what they hung on is unknown.
+// That a leaf has a fresh key does not mean that its old one is out of reach: the
+// close that re-keyed it may have ended before it switched the root.
+func (r *rekeyer) dirtyLeaves(ctx context.Context) (pending, missing bool, err error) {
 	k := r.k
 	dirty := k.led.dirtyPages()
 	hinted, err := k.store.DirtyPages(ctx, k.tree)
 	if err != nil {
-		return nil, false, storeErr(err)
+		return false, false, storeErr(err)
 	}
 	var unknown []PageID
 	for i := range hinted {
@@ -168,27 +170,26 @@ func (r *rekeyer) dirtyLeaves(ctx context.Context) (leaves []PageID, missing boo
 		// A process died between a forget and its note of keys it found only then. The
 		// ledger has to know before the store's mark is gone.
 		if err := k.appendLedger(ctx, &LedgerEntry{Kind: LedgerForgetMore, Tree: k.tree, Epoch: r.old.epoch, Pages: unknown}); err != nil {
-			return nil, false, err
+			return false, false, err
 		}
 		dirty = k.led.dirtyPages()
 	}
 	rows, err := k.pagesOf(ctx, slices.Sorted(maps.Keys(dirty)))
 	if err != nil {
-		return nil, false, err
+		return false, false, err
 	}
 	k.led.mu.RLock()
 	inner := k.led.inner
 	k.led.mu.RUnlock()
 	for i := range rows {
-		if dirty[rows[i].Page] >= rows[i].Gen {
-			leaves = append(leaves, rows[i].Page)
-		}
+		d := dirty[rows[i].Page]
+		pending = pending || d >= r.old.epoch || d >= rows[i].Gen
 		delete(dirty, rows[i].Page)
 	}
 	for _, d := range dirty {
 		missing = missing || d >= inner
 	}
-	return leaves, missing, nil
+	return pending, missing, nil
 }
 
 // beginEpoch makes the new epoch's handle and records it, with a number that no
