@@ -58,7 +58,9 @@ func (k *Keyring) Status(ctx context.Context) (EpochStatus, error) {
 		return st, err
 	}
 	for i := range rows {
-		if dirty[rows[i].Page] >= rows[i].Gen {
+		// One with a fresh key counts too while the root is the old one: the close that
+		// gave it did not end.
+		if d := dirty[rows[i].Page]; d >= tree.ActiveEpoch || d >= rows[i].Gen {
 			st.DirtyPages++
 		}
 	}

@@ -390,13 +390,14 @@ func TestKillMatrix(t *testing.T) {
 		n      int
 		writes bool // die behind writes only
 		small  bool // also with -short
+		every  int  // of the deaths, one in so many; 0: all
 	}{
 		{op: "forget", n: 150, small: true},
 		{op: "close", n: 150, small: true},
 		{op: "immediate", n: 150, writes: true},
 		{op: "restore", n: 150, small: true},
 		{op: "close", n: 4300, writes: true},
-		{op: "restore", n: 4300, writes: true},
+		{op: "restore", n: 4300, writes: true, every: 3},
 	} {
 		t.Run(fmt.Sprintf("%s/%d", c.op, c.n), func(t *testing.T) {
 			if testing.Short() && !c.small {
@@ -414,14 +415,17 @@ func TestKillMatrix(t *testing.T) {
 				if (c.writes || testing.Short()) && slices.Contains(reads, name) {
 					continue
 				}
-				deaths++
+				if deaths++; c.every > 0 && deaths%c.every != 0 {
+					continue
+				}
 				g.Go(func() error {
 					t.Run(fmt.Sprintf("%d-%s", i+1, name), func(t *testing.T) {
 						dir, left := s.runKilled(t, i+1)
 						require.Nil(t, left, "it did not die")
 						if o := s.settle(t, dir, i%2 == 0); len(o) > 0 {
 							// Made, and never recorded: it wrapped nothing.
-							require.Equal(t, "NewHandle", name)
+							require.Contains(t, []string{"NewHandle", "Read"}, name)
+							require.Contains(t, steps[i:i+3], "Append root-begin")
 							require.Len(t, o, 1)
 							orphans.Add(1)
 						}
@@ -438,7 +442,7 @@ func TestKillMatrix(t *testing.T) {
 			for _, name := range slices.Sorted(maps.Keys(count)) {
 				kinds = append(kinds, fmt.Sprintf("%s %d", name, count[name]))
 			}
-			t.Logf("%d calls, %d deaths, %d orphans of the KMS, %v: %s", len(steps), deaths, orphans.Load(), time.Since(begun).Round(time.Millisecond), strings.Join(kinds, ", "))
+			t.Logf("%d calls, %d deaths, %d orphans of the KMS, %v: %s", len(steps), deaths/max(c.every, 1), orphans.Load(), time.Since(begun).Round(time.Millisecond), strings.Join(kinds, ", "))
 		})
 	}
 }
