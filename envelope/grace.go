@@ -123,20 +123,9 @@ func (k *Keyring) syncDue(ctx context.Context) error {
 // the forget of the purpose itself is what ends the waiting.
 func (k *Keyring) forgetOne(ctx context.Context, w waiting) (Receipt, error) {
 	uncache := func() { k.uncacheParties(map[SRef]struct{}{w.sref: {}}) }
-	var tokens Receipt
-	if w.pid != 0 {
-		if err := k.readPurposes(ctx); err != nil {
-			return Receipt{}, err
-		}
-		if name, ok := k.purposeName(w.pid); ok {
-			pid, used := k.purposeID(tokenPurpose + name)
-			if used && !k.led.forbids(w.sref, pid) {
-				var err error
-				if tokens, err = k.forgetBy(ctx, w.sref, pid, &w, uncache); err != nil {
-					return Receipt{}, err
-				}
-			}
-		}
+	tokens, err := k.forgetTokensOf(ctx, w, uncache)
+	if err != nil {
+		return Receipt{}, err
 	}
 	r, err := k.forgetBy(ctx, w.sref, w.pid, &w, uncache)
 	if r.Seq != 0 {
@@ -144,6 +133,25 @@ func (k *Keyring) forgetOne(ctx context.Context, w waiting) (Receipt, error) {
 		r.Unknown = len(r.KeyIDs) == 0
 	}
 	return r, err
+}
+
+// forgetTokensOf forgets the token keys of the purpose that w is about, if there are any.
+func (k *Keyring) forgetTokensOf(ctx context.Context, w waiting, uncache func()) (Receipt, error) {
+	if w.pid == 0 {
+		return Receipt{}, nil
+	}
+	if err := k.readPurposes(ctx); err != nil {
+		return Receipt{}, err
+	}
+	name, ok := k.purposeName(w.pid)
+	if !ok {
+		return Receipt{}, nil
+	}
+	pid, used := k.purposeID(tokenPurpose + name)
+	if !used || k.led.forbids(w.sref, pid) {
+		return Receipt{}, nil
+	}
+	return k.forgetBy(ctx, w.sref, pid, &w, uncache)
 }
 
 // ledgerTime is the time that holds and grace periods are judged by. It does not go

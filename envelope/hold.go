@@ -7,6 +7,7 @@ import (
 	"time"
 )
 
+// Sentinel errors of holds, to be tested with errors.Is.
 var (
 	// ErrNotHeld is returned by Release for a hold that is not there.
 	ErrNotHeld = errors.New("lethe: not held")
