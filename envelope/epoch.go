@@ -96,12 +96,13 @@ func (k *Keyring) closeEpoch(ctx context.Context, c closing) (out Closed, err er
 	}
 	out.Epoch = old.epoch
 	r := &rekeyer{k: k, old: old, opts: c.CloseOptions, out: &out, damaged: map[PageID]bool{}}
-	leaves, missing, err := r.dirtyLeaves(ctx)
+	pending, missing, err := r.dirtyLeaves(ctx)
 	if err != nil {
 		return out, err
 	}
+	broken := k.led.brokenOff(old.epoch)
 	urgent := c.Immediate && len(k.led.pendingErasures()) > 0
-	if len(leaves) == 0 && !missing && !c.force && !c.All && !urgent {
+	if !pending && !missing && !broken && !c.force && !c.All && !urgent {
 		out.NoOp = true
 		out.Erasures, err = k.EraseDue(ctx)
 		out.Took = time.Since(started)
@@ -120,7 +121,7 @@ func (k *Keyring) closeEpoch(ctx context.Context, c closing) (out Closed, err er
 	switch {
 	case c.All:
 		scope = "all"
-	case missing:
+	case missing || broken:
 		scope = "inner"
 	}
 	h, err := k.beginEpoch(ctx, r, c, scope)
@@ -149,46 +150,52 @@ func (k *Keyring) closeEpoch(ctx context.Context, c closing) (out Closed, err er
 	return out, err
 }
 
-// dirtyLeaves returns the leaves that lost a key since they were last keyed, and
-// whether some are missing from the store: then what they hung on is unknown.
-func (r *rekeyer) dirtyLeaves(ctx context.Context) (leaves []PageID, missing bool, err error) {
+// dirtyLeaves reports whether leaves lost a key that still hangs on the active root,
+// and whether some are missing from the store: then what they hung on is unknown.
+// That a leaf has a fresh key does not mean that its old one is out of reach: the
+// close that re-keyed it may have ended before it switched the root.
+func (r *rekeyer) dirtyLeaves(ctx context.Context) (pending, missing bool, err error) {
 	k := r.k
-	dirty := k.led.dirtyPages()
 	hinted, err := k.store.DirtyPages(ctx, k.tree)
 	if err != nil {
-		return nil, false, storeErr(err)
+		return false, false, storeErr(err)
 	}
-	var unknown []PageID
-	for i := range hinted {
-		if d, ok := dirty[hinted[i].Page]; !ok || d < hinted[i].Gen {
-			unknown = append(unknown, hinted[i].Page)
-		}
+	if err := r.noteMarked(ctx, hinted); err != nil {
+		return false, false, err
 	}
-	if len(unknown) > 0 {
-		// A process died between a forget and its note of keys it found only then. The
-		// ledger has to know before the store's mark is gone.
-		if err := k.appendLedger(ctx, &LedgerEntry{Kind: LedgerForgetMore, Tree: k.tree, Epoch: r.old.epoch, Pages: unknown}); err != nil {
-			return nil, false, err
-		}
-		dirty = k.led.dirtyPages()
-	}
+	dirty := k.led.dirtyPages()
 	rows, err := k.pagesOf(ctx, slices.Sorted(maps.Keys(dirty)))
 	if err != nil {
-		return nil, false, err
+		return false, false, err
 	}
 	k.led.mu.RLock()
 	inner := k.led.inner
 	k.led.mu.RUnlock()
 	for i := range rows {
-		if dirty[rows[i].Page] >= rows[i].Gen {
-			leaves = append(leaves, rows[i].Page)
-		}
+		d := dirty[rows[i].Page]
+		pending = pending || d >= r.old.epoch || d >= rows[i].Gen
 		delete(dirty, rows[i].Page)
 	}
 	for _, d := range dirty {
 		missing = missing || d >= inner
 	}
-	return leaves, missing, nil
+	return pending, missing, nil
+}
+
+// noteMarked records in the ledger the pages that only the store calls dirty: a
+// process died between a forget and its note of keys it found only then. The ledger
+// has to know before a re-key takes the store's mark away.
+func (r *rekeyer) noteMarked(ctx context.Context, rows []PageRow) error {
+	var unknown []PageID
+	for i := range rows {
+		if rows[i].DirtyEpoch != 0 && !r.k.led.lost(rows[i].Page, rows[i].Gen) {
+			unknown = append(unknown, rows[i].Page)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	return r.k.appendLedger(ctx, &LedgerEntry{Kind: LedgerForgetMore, Tree: r.k.tree, Epoch: r.old.epoch, Pages: unknown})
 }
 
 // beginEpoch makes the new epoch's handle and records it, with a number that no

@@ -136,6 +136,29 @@ func (l *ledgerState) dirtyPages() map[PageID]uint64 {
 	return maps.Clone(l.dirty)
 }
 
+// lost reports whether the page lost a key that its key of generation gen wraps.
+func (l *ledgerState) lost(page PageID, gen uint64) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	d, ok := l.dirty[page]
+	return ok && d >= gen
+}
+
+// brokenOff reports whether a close with every page re-keyed was begun after the
+// active epoch and not finished. It may have given a fresh key to a page that the
+// ledger does not know to be dirty, and taken the store's mark of that away; then
+// the old key hangs on a page above it still.
+func (l *ledgerState) brokenOff(active uint64) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, s := range l.epochs {
+		if s.epoch > active && s.scope == "all" {
+			return true
+		}
+	}
+	return false
+}
+
 func unixTime(seconds int64) time.Time {
 	if seconds == 0 {
 		return time.Time{}

@@ -58,7 +58,7 @@ func (k *Keyring) Status(ctx context.Context) (EpochStatus, error) {
 		return st, err
 	}
 	for i := range rows {
-		if dirty[rows[i].Page] >= rows[i].Gen {
+		if d := dirty[rows[i].Page]; d >= tree.ActiveEpoch || d >= rows[i].Gen {
 			st.DirtyPages++
 		}
 	}

@@ -5,25 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 )
-
-// Receipt says what a forget did. It holds no personal data.
-type Receipt struct {
-	Store   StoreID
-	Seq     uint64    // the ledger entry that commits the forget
-	Time    time.Time // of that entry
-	KeyIDs  []KeyID   // the keys that died
-	Unknown bool      // there was no key: the subject has no sealed data here, or the id was mistyped
-	Already bool      // it was forgotten before; nothing was changed now
-
-	// Deferred: nothing was destroyed yet, and nothing opens. The forget is carried
-	// out by ForgetDue, at Due or, if that is zero, when the subject's holds are
-	// released; Seq is the entry that asks for it.
-	Deferred bool
-	Due      time.Time
-	Asked    uint64 // the entry that asked for a forget that had been deferred
-}
 
 // ErrNotForgotten is returned by Readmit for a subject that is not forgotten.
 var ErrNotForgotten = errors.New("lethe: not forgotten")
@@ -38,16 +20,25 @@ var ErrNotForgotten = errors.New("lethe: not forgotten")
 // the receipt says Unknown. Old backups of the key store still hold the deleted
 // keys, wrapped under pages that an epoch close re-keys.
 //
-// While the subject is held (see Hold) nothing is destroyed: it is suspended at
-// once, and the receipt says Deferred.
+// Then every [Residue] runs, under ctx, also where the subject was forgotten
+// before. One that fails undoes nothing: the receipt lists it, the error says so,
+// and the next call runs it again.
+//
+// While the subject is held (see Hold) nothing is destroyed and no Residue runs: it
+// is suspended at once, and the receipt says Deferred.
 func (k *Keyring) Forget(ctx context.Context, s Subject) (Receipt, error) {
-	return k.forget(ctx, s, 0)
+	r, err := k.forget(ctx, s, 0)
+	if err != nil || r.Deferred {
+		return r, err
+	}
+	return k.settle(ctx, r, s, "", true)
 }
 
 // ForgetPurpose is Forget for one purpose of the subject: a consent withdrawn
 // for good. Other purposes are not affected. Where token keys of the purpose were
 // ever made they are forgotten by a ledger entry of their own; the receipt has
-// the keys of both. After an error they may be there still: call it again.
+// the keys of both. After an error they may be there still: call it again. Every
+// [Residue] runs as for Forget.
 func (k *Keyring) ForgetPurpose(ctx context.Context, s Subject, purpose string) (Receipt, error) {
 	if strings.HasPrefix(purpose, "\x00") {
 		return Receipt{}, errReserved
@@ -57,11 +48,15 @@ func (k *Keyring) ForgetPurpose(ctx context.Context, s Subject, purpose string) 
 		return Receipt{}, err
 	}
 	r, err := k.forget(ctx, s, pid)
-	if err != nil || r.Deferred { // a deferred one is of both
+	if err != nil {
 		return r, err
 	}
-	err = k.forgetTokens(ctx, s, purpose, &r)
-	return r, err
+	already, err := k.forgetTokens(ctx, s, purpose)
+	if err != nil || r.Deferred {
+		return r, err
+	}
+	r.Already = r.Already && already
+	return k.settle(ctx, r, s, purpose, false)
 }
 
 func (k *Keyring) forget(ctx context.Context, s Subject, pid PID) (Receipt, error) {
@@ -110,7 +105,7 @@ func (k *Keyring) forgetBy(ctx context.Context, sref SRef, pid PID, asked *waiti
 		}
 		for _, t := range tombs {
 			if t.Active() && (t.PID == 0 || t.PID == pid) {
-				return Receipt{Store: k.id, Seq: t.LedgerSeq, Already: true}, nil
+				return Receipt{Store: k.id, Tree: k.tree, Seq: t.LedgerSeq, Already: true}, nil
 			}
 		}
 	}
@@ -127,7 +122,7 @@ func (k *Keyring) forgetBy(ctx context.Context, sref SRef, pid PID, asked *waiti
 	defer stop()
 	err = k.catchUp(done)
 	uncache()
-	r := Receipt{Store: k.id, Seq: e.Seq, Time: time.Unix(e.Time, 0).UTC(), KeyIDs: e.KIDs, Unknown: len(e.KIDs) == 0}
+	r := Receipt{Store: k.id, Tree: k.tree, Seq: e.Seq, Time: unixTime(e.Time), KeyIDs: e.KIDs, Unknown: len(e.KIDs) == 0}
 	if asked != nil {
 		r.Asked = asked.seq
 	}
@@ -273,7 +268,14 @@ func (k *Keyring) rotate(ctx context.Context, s Subject) (versions int, err erro
 		var mints []mintReq
 		for pid, seq := range newest {
 			name, _ := k.purposeName(pid)
-			mints = append(mints, mintReq{ref: keyRef{s.Tenant, s.Kind, s.ID, name}, sref: sref, kind: KindSubject, seq: seq + 1})
+			kind := KindSubject
+			if s.Kind == indexKind {
+				kind = KindIndex
+				if seq >= maxIndexVersion {
+					return 0, fmt.Errorf("envelope: the index key has had %d versions: there can be no more", seq)
+				}
+			}
+			mints = append(mints, mintReq{ref: keyRef{s.Tenant, s.Kind, s.ID, name}, sref: sref, kind: kind, seq: seq + 1})
 		}
 		forgotten, again, err := k.mint(ctx, mints, map[keyRef]*keySet{}, 0)
 		k.uncache(s, 0)

@@ -115,10 +115,12 @@ type Keyring struct {
 	purposes  map[string]PID
 	names     map[PID]string
 
+	fanOut   int // PageFanOut; tests of deep trees have less
 	leaves   leafPool
 	flightMu sync.Mutex
 	flights  map[flightKey]*flight
 	forgetMu sync.Mutex
+	residues residues
 	lifted   atomic.Uint64 // counts readmissions: what was read as forgotten before one is not remembered
 	closed   atomic.Bool
 
@@ -277,7 +279,7 @@ func open(ctx context.Context, store Store, key kms.Key, opts Options) (*Keyring
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
-	k := &Keyring{store: store, opts: opts, tree: defaultTree, now: time.Now, owner: rand.Text(), flights: map[flightKey]*flight{}, purposes: map[string]PID{}, names: map[PID]string{}}
+	k := &Keyring{store: store, opts: opts, tree: defaultTree, fanOut: PageFanOut, now: time.Now, owner: rand.Text(), flights: map[flightKey]*flight{}, purposes: map[string]PID{}, names: map[PID]string{}}
 	for _, raw := range append([]kms.Key{key}, opts.MoreKeys...) {
 		g, err := guard(raw, opts)
 		if err != nil {
@@ -295,7 +297,7 @@ func open(ctx context.Context, store Store, key kms.Key, opts Options) (*Keyring
 	k.id = meta.StoreID
 	k.clock = newCoarseClock()
 	k.cache = newKeyCache(opts.CacheSize)
-	k.led = &ledgerState{dead: map[KeyID]struct{}{}, dirty: map[PageID]uint64{}, epochs: map[uint64]*epochState{}, forgot: map[forgotten]uint64{}, lifted: map[forgotten]uint64{}}
+	k.led = newLedgerState()
 	if err := k.openSystem(ctx, meta); err != nil {
 		k.Close()
 		return nil, err

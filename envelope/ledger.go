@@ -13,6 +13,7 @@ const (
 	LedgerInit       LedgerKind = "init"        // the store's first root
 	LedgerForget     LedgerKind = "forget"      // the irrevocable commit point of a forget
 	LedgerForgetMore LedgerKind = "forget-more" // further keys a forget deleted, and pages found dirty; forbids nothing
+	LedgerRetire     LedgerKind = "retire"      // old versions of an index key; forbids nothing
 	LedgerReadmit    LedgerKind = "readmit"     // tombs lifted
 	LedgerRootBegin  LedgerKind = "root-begin"  // allocates an epoch and records the new KMS handle before it is used
 	LedgerRootSwitch LedgerKind = "root-switch" // the new root is active; children of clean pages were carried over

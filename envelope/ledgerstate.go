@@ -44,6 +44,10 @@ type ledgerState struct {
 	seen, tried atomic.Int64 // by Keyring.clock: when the ledger was last read, and last could not be
 }
 
+func newLedgerState() *ledgerState {
+	return &ledgerState{dead: map[KeyID]struct{}{}, dirty: map[PageID]uint64{}, epochs: map[uint64]*epochState{}, forgot: map[forgotten]uint64{}, lifted: map[forgotten]uint64{}}
+}
+
 func (l *ledgerState) opened() bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -215,6 +219,11 @@ func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
 	case e.Seq != l.seq+1 || !bytes.Equal(e.Prev, l.head[:]):
 		return fmt.Errorf("%w: entry %d does not follow entry %d: entries are missing or the ledger was forked", ErrLedger, e.Seq, l.seq)
 	}
+	return l.learn(e)
+}
+
+// learn is take for an entry that is known to be genuine and the next. l.mu is held.
+func (l *ledgerState) learn(e *LedgerEntry) error {
 	l.seq, l.head, l.time = e.Seq, e.hash(), e.Time
 	switch e.Kind {
 	case LedgerInit, LedgerRootSwitch:
@@ -231,7 +240,7 @@ func (l *ledgerState) take(e *LedgerEntry, id StoreID) error {
 		}
 	case LedgerRestore:
 		l.incarnation = max(l.incarnation, e.Incarnation)
-	case LedgerForget, LedgerForgetMore:
+	case LedgerForget, LedgerForgetMore, LedgerRetire:
 		if e.Kind == LedgerForget {
 			l.forgot[forgotten{e.RefVer, e.SRef, e.PID}] = e.Seq
 			l.carriedOut(e)
@@ -451,7 +460,7 @@ func (k *Keyring) apply(ctx context.Context, e *LedgerEntry, prev uint64, head [
 		return k.recordLate(ctx, e, gone)
 	case LedgerReadmit:
 		return k.store.Readmit(ctx, Readmission{Tree: e.Tree, RefVer: e.RefVer, SRef: e.SRef, PID: e.PID, Seq: e.Seq, Prev: prev, Head: head})
-	case LedgerInit, LedgerForgetMore, LedgerRootBegin, LedgerRootSwitch, LedgerErase, LedgerErased, LedgerRestore:
+	case LedgerInit, LedgerForgetMore, LedgerRetire, LedgerRootBegin, LedgerRootSwitch, LedgerErase, LedgerErased, LedgerRestore:
 	case LedgerSuspend, LedgerResume, LedgerHold, LedgerRelease, LedgerForgetLater, LedgerForgetUndo, LedgerMove: // the ledger alone keeps them
 	}
 	return k.store.Advance(ctx, prev, e.Seq, head)

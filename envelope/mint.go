@@ -29,23 +29,23 @@ type leafPool struct {
 const mintParallel = 4
 
 // take removes leaves with at least n free slots together, or all there are.
-func (p *leafPool) take(n int) (out []PageRow) {
+func (p *leafPool) take(n, fanOut int) (out []PageRow) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for n > 0 && len(p.leaves) > 0 {
 		last := len(p.leaves) - 1
 		out = append(out, p.leaves[last])
-		n -= int(PageFanOut - p.leaves[last].Fill)
+		n -= fanOut - int(p.leaves[last].Fill)
 		p.leaves = p.leaves[:last]
 	}
 	return out
 }
 
-func (p *leafPool) give(leaves ...PageRow) {
+func (p *leafPool) give(fanOut int, leaves ...PageRow) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range leaves {
-		if l.Fill < PageFanOut && len(p.leaves) < 64 {
+		if int(l.Fill) < fanOut && len(p.leaves) < 64 {
 			p.leaves = append(p.leaves, l)
 		}
 	}
@@ -75,7 +75,7 @@ func (k *Keyring) mint(ctx context.Context, mints []mintReq, sets map[keyRef]*ke
 	if err := k.findLeaves(ctx); err != nil {
 		return nil, false, err
 	}
-	leaves := k.leaves.take(len(mints))
+	leaves := k.leaves.take(len(mints), k.fanOut)
 	defer func() {
 		if err != nil {
 			k.leaves.drop()
@@ -84,7 +84,7 @@ func (k *Keyring) mint(ctx context.Context, mints []mintReq, sets map[keyRef]*ke
 	in := Insert{Tree: k.tree, Epoch: root.epoch}
 	free := 0
 	for _, l := range leaves {
-		free += int(PageFanOut - l.Fill)
+		free += k.fanOut - int(l.Fill)
 	}
 	pages, err := k.resolvePages(ctx, leaves)
 	if err != nil {
@@ -93,7 +93,7 @@ func (k *Keyring) mint(ctx context.Context, mints []mintReq, sets map[keyRef]*ke
 	var fresh []PageRow
 	if need := len(mints) - free; need > 0 {
 		grow := growth{in: &in, root: root, pages: pages}
-		fresh, err = k.grow(ctx, &grow, 0, (need+PageFanOut-1)/PageFanOut)
+		fresh, err = k.grow(ctx, &grow, 0, (need+k.fanOut-1)/k.fanOut)
 		if err != nil {
 			return nil, false, err
 		}
@@ -117,7 +117,7 @@ func (k *Keyring) mint(ctx context.Context, mints []mintReq, sets map[keyRef]*ke
 		if err != nil {
 			return nil, false, err
 		}
-		for slots[at].Fill+taken[at] >= PageFanOut {
+		for int(slots[at].Fill+taken[at]) >= k.fanOut {
 			at++
 		}
 		taken[at]++
@@ -154,7 +154,7 @@ func (k *Keyring) mint(ctx context.Context, mints []mintReq, sets map[keyRef]*ke
 		}
 		return nil, false, storeErr(err)
 	}
-	k.leaves.give(slots...)
+	k.leaves.give(k.fanOut, slots...)
 	left := make(map[int]bool)
 	for _, i := range done.Forgotten {
 		left[i] = true
@@ -192,7 +192,7 @@ func (k *Keyring) findLeaves(ctx context.Context) error {
 		k.leaves.drop()
 		return storeErr(err)
 	}
-	k.leaves.give(open...)
+	k.leaves.give(k.fanOut, open...)
 	return nil
 }
 
@@ -215,7 +215,7 @@ func (k *Keyring) grow(ctx context.Context, g *growth, level uint8, n int) ([]Pa
 	if err != nil {
 		return nil, storeErr(err)
 	}
-	for ; n > 0 && onRoot < PageFanOut; n, onRoot = n-1, onRoot+1 {
+	for ; n > 0 && onRoot < k.fanOut; n, onRoot = n-1, onRoot+1 {
 		p, err := k.newPage(g, level, 0, g.root.epoch, g.root.suite, &pageKey{aead: g.root.aead, expires: g.root.expires})
 		if err != nil {
 			return nil, err
@@ -225,7 +225,7 @@ func (k *Keyring) grow(ctx context.Context, g *growth, level uint8, n int) ([]Pa
 	if n == 0 {
 		return out, nil
 	}
-	parents, err := k.store.OpenPages(ctx, k.tree, level+1, n/PageFanOut+2)
+	parents, err := k.store.OpenPages(ctx, k.tree, level+1, n/k.fanOut+2)
 	if err != nil {
 		return nil, storeErr(err)
 	}
@@ -234,7 +234,7 @@ func (k *Keyring) grow(ctx context.Context, g *growth, level uint8, n int) ([]Pa
 		return nil, err
 	}
 	for _, parent := range parents {
-		take := min(n, int(PageFanOut-parent.Fill))
+		take := min(n, k.fanOut-int(parent.Fill))
 		if take <= 0 {
 			continue
 		}
@@ -251,12 +251,12 @@ func (k *Keyring) grow(ctx context.Context, g *growth, level uint8, n int) ([]Pa
 	if n == 0 {
 		return out, nil
 	}
-	above, err := k.grow(ctx, g, level+1, (n+PageFanOut-1)/PageFanOut)
+	above, err := k.grow(ctx, g, level+1, (n+k.fanOut-1)/k.fanOut)
 	if err != nil {
 		return nil, err
 	}
 	for _, parent := range above {
-		take := min(n, PageFanOut)
+		take := min(n, k.fanOut)
 		for i := range g.in.Pages {
 			if g.in.Pages[i].Page == parent.Page {
 				g.in.Pages[i].Fill += uint32(take)

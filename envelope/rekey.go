@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,10 +26,10 @@ type rekeyer struct {
 
 // rekeyBatch is how many leaves, 64 keys each, one transaction re-keys: few
 // enough that nobody who waits for one of them notices.
-const rekeyBatch = 16
+const rekeyBatch = 4
 
 // leaseFor is how long a closer that died keeps others from closing.
-const leaseFor = time.Minute
+const leaseFor = 15 * time.Second
 
 // renew renews the lease, and stops a closer that lost it to a later one.
 func (r *rekeyer) renew(ctx context.Context, step string) error {
@@ -37,7 +38,9 @@ func (r *rekeyer) renew(ctx context.Context, step string) error {
 		return nil
 	}
 	until := now.Add(leaseFor)
-	if err := r.k.store.Claim(ctx, Lease{Tree: r.k.tree, Epoch: r.epoch, Step: step, Owner: r.k.owner, Until: until}, now); err != nil {
+	if err := r.k.store.Claim(ctx, Lease{Tree: r.k.tree, Epoch: r.epoch, Step: step, Owner: r.k.owner, Until: until}, now); errors.Is(err, ErrLeased) {
+		return fmt.Errorf("lethe: the close of the epoch is %w for the moment: %w", ErrUnavailable, err)
+	} else if err != nil {
 		return storeErr(err)
 	}
 	r.lease = until
@@ -52,6 +55,7 @@ func (r *rekeyer) each(ctx context.Context, step string, ids []PageID, size int,
 		if err := r.renew(ctx, step); err != nil {
 			return err
 		}
+		began := time.Now()
 		for attempt := 0; ; attempt++ {
 			err := do(ctx, part)
 			if err == nil {
@@ -69,6 +73,10 @@ func (r *rekeyer) each(ctx context.Context, step string, ids []PageID, size int,
 			if err := pause(ctx, time.Duration(attempt)*5*time.Millisecond); err != nil {
 				return err
 			}
+		}
+		// Who waits for the database gets a turn.
+		if err := pause(ctx, min(time.Since(began)/2, 10*time.Millisecond)); err != nil {
+			return err
 		}
 		if done += len(part); r.opts.Progress != nil {
 			r.opts.Progress(CloseProgress{Epoch: r.epoch, Step: step, Done: done, Total: len(ids)})
@@ -123,13 +131,19 @@ func (r *rekeyer) parentsOf(ctx context.Context, pages []PageRow) (map[PageID]*p
 		}
 	}
 	slices.Sort(ids)
-	rows, err := r.k.pagesOf(ctx, slices.Compact(ids))
+	ids = slices.Compact(ids)
+	rows, err := r.k.pagesOf(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
 	out, err := r.k.resolveEach(ctx, rows)
 	if err != nil {
 		return nil, err
+	}
+	for _, id := range ids {
+		if out[id] == nil {
+			out[id] = &pageKey{err: fmt.Errorf("%w: the store does not have page %d, which others name as their parent", ErrKeyMissing, id)}
+		}
 	}
 	out[0] = &pageKey{gen: r.old.epoch, suite: r.old.suite, aead: r.old.aead}
 	return out, nil
@@ -147,6 +161,9 @@ func (r *rekeyer) leaves(ctx context.Context, ids []PageID) error {
 	})
 	if len(rows) == 0 {
 		return nil
+	}
+	if err := r.noteMarked(ctx, rows); err != nil {
+		return err
 	}
 	parents, err := r.parentsOf(ctx, rows)
 	if err != nil {
@@ -176,7 +193,8 @@ func (r *rekeyer) leaves(ctx context.Context, ids []PageID) error {
 
 // leaf adds to step what gives one leaf a fresh key.
 func (r *rekeyer) leaf(ctx context.Context, p *PageRow, parent *pageKey, own map[PageID]*pageKey, step *RekeyPages) error {
-	if err := own[p.Page].err; err != nil {
+	// The page's own key may be in memory though its parent's row is gone or damaged.
+	if err := cmp.Or(own[p.Page].err, parent.err); err != nil {
 		return r.leave(p.Page, err)
 	}
 	children, err := r.k.store.KeysOfPage(ctx, r.k.tree, p.Page)
@@ -322,8 +340,8 @@ func (r *rekeyer) nodes(ctx context.Context, ids []PageID) error {
 }
 
 func (r *rekeyer) node(ctx context.Context, p *PageRow, parent, own *pageKey) error {
-	if own.err != nil {
-		return r.leave(p.Page, own.err)
+	if err := cmp.Or(own.err, parent.err); err != nil {
+		return r.leave(p.Page, err)
 	}
 	children, err := r.k.store.ChildPages(ctx, r.k.tree, p.Page)
 	if err != nil {

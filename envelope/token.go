@@ -175,7 +175,7 @@ func (k *Keyring) createTokenKeys(ctx context.Context, owners []TokenOwner, refs
 		if len(tombs) == 0 || ref.kind == tokenKind || !tombed(tombs, k.sref(ref.tenant, ref.kind, ref.id), k.pidOf(o.Purpose)) {
 			continue
 		}
-		if err := k.forgetTokens(ctx, o.Subject, o.Purpose, &Receipt{}); err != nil {
+		if _, err := k.forgetTokens(ctx, o.Subject, o.Purpose); err != nil {
 			return err
 		}
 		sets[at[i]], *ref = &keySet{forgotten: true}, keyRef{}
@@ -217,22 +217,19 @@ func (k *Keyring) purposeTombs(ctx context.Context, refs []keyRef) ([]Tomb, erro
 }
 
 // forgetTokens forgets the token keys of a purpose of the subject, if the store
-// has any of that purpose.
-func (k *Keyring) forgetTokens(ctx context.Context, s Subject, purpose string, r *Receipt) error {
+// has any of that purpose, and reports whether that changed nothing.
+func (k *Keyring) forgetTokens(ctx context.Context, s Subject, purpose string) (already bool, err error) {
 	if _, known := k.purposeID(tokenPurpose + purpose); !known { // another process may have made it
 		if err := k.readPurposes(ctx); err != nil {
-			return err
+			return false, err
 		}
 	}
 	pid, known := k.purposeID(tokenPurpose + purpose)
 	if !known {
-		return nil
+		return true, nil
 	}
-	also, err := k.forget(ctx, s, pid)
-	r.KeyIDs = append(r.KeyIDs, also.KeyIDs...)
-	r.Unknown = r.Unknown && also.Unknown
-	r.Already = r.Already && also.Already
-	return err
+	r, err := k.forget(ctx, s, pid)
+	return r.Already, err
 }
 
 // RotateTokenKey makes a new version of a tenant's own token key. Tokens made
@@ -254,5 +251,9 @@ func (k *Keyring) ForgetTokenKey(ctx context.Context, tenant, purpose string) (R
 	if err != nil {
 		return Receipt{}, err
 	}
-	return k.forgetKeys(ctx, Subject{Tenant: ref.tenant, Kind: ref.kind, ID: ref.id}, 0)
+	r, err := k.forgetKeys(ctx, Subject{Tenant: ref.tenant, Kind: ref.kind, ID: ref.id}, 0)
+	if err != nil {
+		return r, err
+	}
+	return k.fill(ctx, r, k.sref(ref.tenant, ref.kind, ref.id))
 }

@@ -12,6 +12,31 @@ import (
 //
 // Errors are those of Key: [Retryable] tells an outage from a refusal. All
 // methods are safe for concurrent use.
+//
+// localkms and vaultkms implement it. How other services map to it:
+//
+//	                  AWS KMS                Google Cloud KMS        Azure Key Vault
+//	handle            a key (ARN)            a key version           a key (not a version)
+//	NewHandle         CreateKey, label as    CreateCryptoKeyVersion  create key "BASE-LABEL"
+//	                  alias or tag
+//	HandleKey         Encrypt, Decrypt with  Encrypt has no version: wrapKey, unwrapKey; no
+//	                  the key's ARN          a crypto key per handle associated data: bind
+//	                                         where it wraps          it in the plaintext
+//	Destroy           ScheduleKeyDeletion    DestroyCryptoKeyVersion delete, then purge if
+//	                                                                 that is not protected
+//	MinDelay          7 to 30 days           30 days unless set at   7 to 90 days with purge
+//	                                         creation (0 to 120)     protection, else 0
+//	Cancelable        yes                    true                    recover, until purged
+//	OperatorBackedUp  no; yes for imported   no; yes for imported    yes: "backup" gives a blob
+//	                  key material           key material            that "restore" brings back
+//	HandleScheduled   PendingDeletion, At =  DESTROY_SCHEDULED, At = a deleted key, At = its
+//	                  DeletionDate           destroy_time            scheduledPurgeDate
+//	HandleDestroyed   NotFoundException      DESTROYED               not found, and not among
+//	                                                                 the deleted keys
+//
+// Multi-Region keys of AWS are as many keys as there are replicas: all are to be
+// destroyed. A service that answers "not found" for a key it does not show to this
+// caller must not be read as HandleDestroyed.
 type Eraser interface {
 	Key
 	// EraseSemantics says what Destroy achieves with the KEK as it is configured

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"maps"
 	"slices"
 
 	"github.com/lethe-go/lethe/envelope"
@@ -24,9 +25,7 @@ func (s *Store) Rekey(ctx context.Context, r envelope.Rekey) error {
 			return err
 		}
 		children := map[envelope.PageID]int{0: r.RootChildren}
-		for page, n := range r.PageChildren {
-			children[page] = n
-		}
+		maps.Copy(children, r.PageChildren)
 		if err := s.checkChildren(ctx, q, r.Tree, children); err != nil {
 			return err
 		}
@@ -74,7 +73,9 @@ func (s *Store) RekeyPages(ctx context.Context, r envelope.RekeyPages) error {
 	for page := range r.PageChildren {
 		ids = append(ids, page)
 	}
-	err := s.write(ctx, func(q querier) error {
+	// The log is not emptied after every step: that would make everybody wait. The
+	// Rekey at the end of the close does it.
+	return s.write(ctx, func(q querier) error {
 		if err := s.lock(ctx, q, r.Tree, true); err != nil {
 			return err
 		}
@@ -86,9 +87,7 @@ func (s *Store) RekeyPages(ctx context.Context, r envelope.RekeyPages) error {
 			return err
 		}
 		children := map[envelope.PageID]int{}
-		for page, n := range r.PageChildren {
-			children[page] = n
-		}
+		maps.Copy(children, r.PageChildren)
 		for i := range r.Pages {
 			p := &r.Pages[i]
 			if gens[p.Page] != p.Gen {
@@ -109,10 +108,6 @@ func (s *Store) RekeyPages(ctx context.Context, r envelope.RekeyPages) error {
 			return err
 		})
 	})
-	if err == nil {
-		s.d.wipe(ctx)
-	}
-	return err
 }
 
 // lockPages locks rows in the order of page numbers, as reserve does, and

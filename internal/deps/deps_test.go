@@ -39,7 +39,7 @@ var rooms = map[string][]string{
 // drivers are the packages only programs, tests and testkits may import.
 var drivers = []string{
 	"envelope/memstore", "envelope/memledger", "envelope/fileledger", "envelope/sqlstore", "envelope/storetest",
-	"envelope/sqlledger", "envelope/ledgertest",
+	"envelope/sqlledger", "envelope/ledgertest", "envelope/sqlresidue",
 	"envelope/envelopetest", "kms/kmstest", "kms/localkms", "kms/vaultkms",
 	"tokenize/memstore", "tokenize/sqlstore", "tokenize/storetest", "tokenize/tokenizetest",
 }
@@ -241,8 +241,8 @@ var serverOnly = []string{"github.com/hashicorp/vault", "github.com/hashicorp/va
 type goMod struct {
 	Module  struct{ Path string }
 	Require []struct {
-		Path     string
-		Indirect bool
+		Path, Version string
+		Indirect      bool
 	}
 	Replace []struct{ Old, New struct{ Path string } }
 }
@@ -304,13 +304,47 @@ func TestModules(t *testing.T) {
 		if want := module + "/" + filepath.ToSlash(dir); m.Module.Path != want {
 			t.Errorf("%s has the path %s", dir, m.Module.Path)
 		}
+		if strings.HasPrefix(dir, "cmd/") {
+			checkProgram(t, dir, &m)
+		}
 		up := strings.TrimSuffix(strings.Repeat("../", strings.Count(filepath.ToSlash(dir), "/")+1), "/")
 		for _, r := range m.Replace {
-			if strings.HasPrefix(dir, "cmd/") {
+			if strings.HasPrefix(dir, "cmd/") && (r.Old.Path != module || m.version(module) != unreleased) {
 				t.Errorf("%s: a replace makes go install refuse it", dir)
 			} else if r.Old.Path == module && r.New.Path != up {
 				t.Errorf("%s replaces the root by %s, not %s", dir, r.New.Path, up)
 			}
+		}
+	}
+}
+
+// programs are what the modules under cmd may require besides the root module.
+var programs = map[string][]string{
+	"cmd/lethe": {"github.com/alecthomas/kong", "github.com/stretchr/testify"},
+}
+
+// unreleased stands for the version of the root module until it has one. While a
+// program requires it, it may replace the root by the folder it is in.
+const unreleased = "v0.0.0"
+
+func (m *goMod) version(path string) string {
+	for _, r := range m.Require {
+		if r.Path == path {
+			return r.Version
+		}
+	}
+	return ""
+}
+
+func checkProgram(t *testing.T, dir string, m *goMod) {
+	t.Helper()
+	allowed, known := programs[filepath.ToSlash(dir)]
+	if !known {
+		t.Errorf("%s is no program that was drawn", dir)
+	}
+	for _, r := range m.Require {
+		if !r.Indirect && r.Path != module && !slices.Contains(allowed, r.Path) {
+			t.Errorf("%s requires %s", dir, r.Path)
 		}
 	}
 }

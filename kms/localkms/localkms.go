@@ -40,6 +40,23 @@
 // working: one that meets a ciphertext of a key it does not know reads the file
 // again. Backups of the file must be kept as long as what it wrapped.
 //
+// # Handles
+//
+// [Key.NewHandle] adds a key to the keyset that is never the primary one and
+// wraps only what is wrapped with [Key.HandleKey]; [Key.Destroy] takes it out
+// again and replaces the file. A handle is named "k" and the 8 hexadecimal digits
+// of its key's id in the keyset.
+//
+// What Destroy reaches is the file. The old one is unlinked and not overwritten:
+// its bytes stay on the disk until the file system reuses them, and a solid-state
+// disk, a journaling or copy-on-write file system and its snapshots would keep
+// them after an overwriting too. Copies of the file that anybody made (backups
+// above all) hold the handle as long as they exist. An encrypted disk, and a
+// passphrase that is not kept where the copies are, make that remainder
+// worthless to who finds it; deleting the copies is the operator's, and
+// [kms.EraseSemantics] says so with OperatorBackedUp. Processes that have the
+// file open forget the key at their next call of a handle's Key.
+//
 // # FIPS 140-3
 //
 // With GODEBUG=fips140=on the nonces of AES-GCM are drawn inside the Go
@@ -95,7 +112,7 @@ func (o Options) check() error {
 }
 
 // Key is a [kms.Key] in a file. It is safe for concurrent use, and implements
-// [kms.Identified] and [kms.Pinger].
+// [kms.Identified], [kms.Pinger] and [kms.Eraser].
 type Key struct {
 	path string // absolute
 	id   string
@@ -108,6 +125,7 @@ var (
 	_ kms.Key        = (*Key)(nil)
 	_ kms.Identified = (*Key)(nil)
 	_ kms.Pinger     = (*Key)(nil)
+	_ kms.Eraser     = (*Key)(nil)
 )
 
 // Create makes a new key file at path, with mode 0600 and one fresh key, and
@@ -236,6 +254,13 @@ func (k *Key) DecryptWithContext(ctx context.Context, ciphertext, associatedData
 		return nil, err
 	}
 	s := k.state.Load()
+	if id, ok := keyIDOf(ciphertext); ok && id != s.primary && s.known[id] {
+		// It may be a handle that another process destroyed. Where the file cannot
+		// be read, what is loaded goes on working, as for the primary key.
+		if k.refresh() == nil {
+			s = k.state.Load()
+		}
+	}
 	pt, err := s.primitive.Decrypt(ciphertext, associatedData)
 	if err == nil {
 		return pt, nil
@@ -274,9 +299,11 @@ func (k *Key) Ping(ctx context.Context) error {
 type state struct {
 	*contents
 	primitive primitive
-	known     map[uint32]bool // ids of the keys in the keyset
-	sum       sum             // of the file's bytes
-	info      fs.FileInfo     // the file's, to notice changes cheaply
+	known     map[uint32]bool         // ids of the keys in the keyset
+	handles   map[uint32]*approvedKey // those that can be handles; see NewHandle
+	primary   uint32
+	sum       sum         // of the file's bytes
+	info      fs.FileInfo // the file's, to notice changes cheaply
 }
 
 func newState(c *contents, data []byte, info fs.FileInfo) (*state, error) {
@@ -288,13 +315,24 @@ func newState(c *contents, data []byte, info fs.FileInfo) (*state, error) {
 	for _, k := range c.handle.KeysetInfo().GetKeyInfo() {
 		s.known[k.GetKeyId()] = true
 	}
+	s.primary = c.handle.KeysetInfo().GetPrimaryKeyId()
+	s.handles = handlesOf(c.handle)
 	return s, nil
 }
 
 // unknown reports whether ciphertext names, in Tink's prefix, a key not in s.
 func (s *state) unknown(ciphertext []byte) bool {
+	id, ok := keyIDOf(ciphertext)
+	return ok && !s.known[id]
+}
+
+// keyIDOf returns the id in Tink's prefix, if ciphertext seems to have one.
+func keyIDOf(ciphertext []byte) (id uint32, ok bool) {
 	const tinkPrefix = 1 // the version byte before the key id
-	return len(ciphertext) > 5 && ciphertext[0] == tinkPrefix && !s.known[binary.BigEndian.Uint32(ciphertext[1:5])]
+	if len(ciphertext) <= 5 || ciphertext[0] != tinkPrefix {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(ciphertext[1:5]), true
 }
 
 // Opener opens key files for a [kms.Mux]: "local://PATH", where PATH is taken

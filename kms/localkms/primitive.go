@@ -59,22 +59,9 @@ func newApproved(h *keyset.Handle) (primitive, error) {
 		if entry.KeyStatus() != keyset.Enabled {
 			continue
 		}
-		key, ok := entry.Key().(*aesgcm.Key)
-		if !ok {
-			return nil, errNotApproved
-		}
-		if params, ok := key.Parameters().(*aesgcm.Parameters); !ok || params.IVSizeInBytes() != 12 || params.TagSizeInBytes() != 16 {
-			return nil, errNotApproved
-		}
-		secret := key.KeyBytes().Data(insecuresecretdataaccess.Token{})
-		block, err := aes.NewCipher(secret)
-		clear(secret)
+		k, err := approvedKeyOf(entry)
 		if err != nil {
-			return nil, errNotAEAD
-		}
-		k := approvedKey{prefix: key.OutputPrefix()}
-		if k.aead, err = cipher.NewGCMWithRandomNonce(block); err != nil {
-			return nil, errNotAEAD
+			return nil, err
 		}
 		p.keys = append(p.keys, k)
 		if entry.IsPrimary() {
@@ -88,21 +75,49 @@ func newApproved(h *keyset.Handle) (primitive, error) {
 	return p, nil
 }
 
+// approvedKeyOf refuses a key that is not AES-GCM as Tink's templates make it.
+func approvedKeyOf(entry *keyset.Entry) (approvedKey, error) {
+	key, ok := entry.Key().(*aesgcm.Key)
+	if !ok {
+		return approvedKey{}, errNotApproved
+	}
+	if params, ok := key.Parameters().(*aesgcm.Parameters); !ok || params.IVSizeInBytes() != 12 || params.TagSizeInBytes() != 16 {
+		return approvedKey{}, errNotApproved
+	}
+	secret := key.KeyBytes().Data(insecuresecretdataaccess.Token{})
+	block, err := aes.NewCipher(secret)
+	clear(secret)
+	if err != nil {
+		return approvedKey{}, errNotAEAD
+	}
+	k := approvedKey{prefix: key.OutputPrefix()}
+	if k.aead, err = cipher.NewGCMWithRandomNonce(block); err != nil {
+		return approvedKey{}, errNotAEAD
+	}
+	return k, nil
+}
+
+func (k *approvedKey) encrypt(plaintext, associatedData []byte) []byte {
+	return k.aead.Seal(bytes.Clone(k.prefix), nil, plaintext, associatedData)
+}
+
+func (k *approvedKey) decrypt(ciphertext, associatedData []byte) ([]byte, error) {
+	body, found := bytes.CutPrefix(ciphertext, k.prefix)
+	if !found || len(body) < k.aead.Overhead() {
+		return nil, errDecrypt
+	}
+	return k.aead.Open(nil, nil, body, associatedData)
+}
+
 func (p *approved) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
-	k := &p.keys[0]
-	return k.aead.Seal(bytes.Clone(k.prefix), nil, plaintext, associatedData), nil
+	return p.keys[0].encrypt(plaintext, associatedData), nil
 }
 
 var errDecrypt = errors.New("does not decrypt")
 
 func (p *approved) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
 	for i := range p.keys {
-		k := &p.keys[i]
-		body, found := bytes.CutPrefix(ciphertext, k.prefix)
-		if !found || len(body) < k.aead.Overhead() {
-			continue
-		}
-		if plaintext, err := k.aead.Open(nil, nil, body, associatedData); err == nil {
+		if plaintext, err := p.keys[i].decrypt(ciphertext, associatedData); err == nil {
 			return plaintext, nil
 		}
 	}

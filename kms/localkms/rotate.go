@@ -21,6 +21,28 @@ import (
 // wait for another writer's lock; a write that has begun is finished. After an
 // error k goes on as before.
 func (k *Key) Rotate(ctx context.Context) error {
+	err := k.rewrite(ctx, false, func(m *keyset.Manager, _ *state) (bool, error) {
+		fresh, err := m.Add(aead.AES256GCMKeyTemplate())
+		if err != nil {
+			return false, errMakeKey
+		}
+		if err := m.SetPrimary(fresh); err != nil {
+			return false, errors.New("cannot make the new key the primary one")
+		}
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("localkms: rotate %s: %w", k.path, err)
+	}
+	return nil
+}
+
+var errMakeKey = errors.New("cannot make a key")
+
+// rewrite edits the keyset under the lock that writers hold, and replaces the file
+// and the loaded state; where edit returns false it writes nothing. A file that
+// another process changed is read again if follow is set, and refused otherwise.
+func (k *Key) rewrite(ctx context.Context, follow bool, edit func(*keyset.Manager, *state) (bool, error)) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -29,36 +51,37 @@ func (k *Key) Rotate(ctx context.Context) error {
 	// Replace the file itself, not a symbolic link to it.
 	path, err := filepath.EvalSymlinks(k.path)
 	if err != nil {
-		return fmt.Errorf("localkms: rotate: %w", err)
+		return err
 	}
 	unlock, err := lock(ctx, path+".lock")
 	if err != nil {
-		return fmt.Errorf("localkms: rotate: %w", err)
+		return err
 	}
 	defer unlock()
 
-	old := k.state.Load()
 	data, _, err := readFile(path)
 	if err != nil {
-		return fmt.Errorf("localkms: rotate: %w", err)
+		return err
 	}
 	found := sumOf(data)
 	clear(data)
-	if found != old.sum {
-		return fmt.Errorf("localkms: rotate %s: %w; nothing was written", k.path, ErrChanged)
+	if found != k.state.Load().sum {
+		if !follow {
+			return fmt.Errorf("%w; nothing was written", ErrChanged)
+		}
+		if err := k.reload(); err != nil {
+			return err
+		}
 	}
 
+	old := k.state.Load()
 	m := keyset.NewManagerFromHandle(old.handle)
-	fresh, err := m.Add(aead.AES256GCMKeyTemplate())
-	if err != nil {
-		return errors.New("localkms: rotate: cannot make a key")
-	}
-	if err := m.SetPrimary(fresh); err != nil {
-		return errors.New("localkms: rotate: cannot make the new key the primary one")
+	if changed, err := edit(m, old); err != nil || !changed {
+		return err
 	}
 	handle, err := m.Handle()
 	if err != nil {
-		return errors.New("localkms: rotate: cannot make the new keyset")
+		return errors.New("cannot make the new keyset")
 	}
 	c := &contents{id: old.id, handle: handle, seal: old.seal}
 	if data, err = c.marshal(); err != nil {
@@ -67,10 +90,10 @@ func (k *Key) Rotate(ctx context.Context) error {
 	defer clear(data)
 	next, err := newState(c, data, nil)
 	if err != nil {
-		return fmt.Errorf("localkms: rotate: %w", err)
+		return err
 	}
 	if next.info, err = replace(path, data); err != nil {
-		return fmt.Errorf("localkms: rotate: %w", err)
+		return err
 	}
 	k.state.Store(next)
 	return nil

@@ -57,10 +57,14 @@ func (o openedItem) check(c ciphertext) ([]byte, error) {
 	return plaintext, nil
 }
 
-func parseWrapped(body []byte, size int) ([]byte, error) {
+// parseWrapped reads the ciphertext of size bytes, of a version unless that is 0.
+func parseWrapped(body []byte, size, version int) ([]byte, error) {
 	var w wrappedItem
 	if err := decodeData(body, &w); err != nil {
 		return nil, err
+	}
+	if version != 0 && (w.KeyVersion == nil || *w.KeyVersion != version) {
+		return nil, errAnswer
 	}
 	return w.check(size)
 }
@@ -109,6 +113,8 @@ type Info struct {
 	DeletionAllowed      bool
 	Exportable           bool // the key was or may be copied out of Vault
 	PlaintextBackup      bool // likewise, by a backup
+
+	minEncryptionVersion int // 0 if none is set
 }
 
 // aeadTypes are the key types that authenticate associated data.
@@ -122,6 +128,7 @@ func parseInfo(body []byte, name string) (info Info, derived bool, err error) {
 		Latest     *int    `json:"latest_version"`
 		MinDecrypt *int    `json:"min_decryption_version"`
 		MinAvail   int     `json:"min_available_version"`
+		MinEncrypt int     `json:"min_encryption_version"`
 		Deletion   *bool   `json:"deletion_allowed"`
 		Exportable *bool   `json:"exportable"`
 		Backup     *bool   `json:"allow_plaintext_backup"`
@@ -131,12 +138,13 @@ func parseInfo(body []byte, name string) (info Info, derived bool, err error) {
 	}
 	if k.Name == nil || *k.Name != name || k.Type == nil || k.Derived == nil || k.Latest == nil || k.MinDecrypt == nil ||
 		k.Deletion == nil || k.Exportable == nil || k.Backup == nil ||
-		*k.Latest < 1 || *k.MinDecrypt < 0 || *k.MinDecrypt > *k.Latest || k.MinAvail < 0 || k.MinAvail > *k.Latest {
+		*k.Latest < 1 || *k.MinDecrypt < 0 || *k.MinDecrypt > *k.Latest || k.MinAvail < 0 || k.MinAvail > *k.Latest || k.MinEncrypt < 0 || k.MinEncrypt > *k.Latest {
 		return Info{}, false, errAnswer
 	}
 	return Info{
 		Type: *k.Type, LatestVersion: *k.Latest, MinDecryptionVersion: *k.MinDecrypt, MinAvailableVersion: k.MinAvail,
 		DeletionAllowed: *k.Deletion, Exportable: *k.Exportable, PlaintextBackup: *k.Backup,
+		minEncryptionVersion: k.MinEncrypt,
 	}, *k.Derived, nil
 }
 

@@ -38,6 +38,39 @@
 // All this is seen when New runs. A policy or mount that is loosened later is
 // noticed by Ping, after the harm, or by the next New.
 //
+// # Handles
+//
+// With Options.Handles (or handles=… in the URI) a Key can destroy parts of itself
+// for ever ([kms.Eraser]). It is no part of KeyURI. Give every key store a transit
+// key of its own.
+//
+// [HandleVersions]: a handle is a version of the key. NewHandle rotates it; Destroy
+// raises min_decryption_version and min_encryption_version and trims, which takes
+// ALL earlier versions along, whoever wrapped with them, and so also what the Key
+// itself wrapped then. Only the latest version cannot be destroyed. The policy needs
+//
+//	path "transit/keys/customers"        { capabilities = ["read"] }
+//	path "transit/keys/customers/rotate" { capabilities = ["update"] }
+//	path "transit/keys/customers/config" { capabilities = ["update"] }
+//	path "transit/keys/customers/trim"   { capabilities = ["update"] }
+//
+// [HandleKeys]: a handle is a transit key "customers-LABEL". No other key may have a
+// name that begins so, for the policy lets it be deleted:
+//
+//	path "transit/keys/customers"      { capabilities = ["read"] }
+//	path "transit/keys/customers-*"    { capabilities = ["create", "read", "update", "delete"] }
+//	path "transit/encrypt/customers-*" { capabilities = ["update"] }
+//	path "transit/decrypt/customers-*" { capabilities = ["update"] }
+//	path "transit/config/keys"         { capabilities = ["read"] }
+//
+// With it, a stolen token can destroy what is alive; let only the program that
+// closes epochs have these lines. "config" also lets a token make a key exportable,
+// which cannot be seen beforehand and not be undone: every operation that makes or
+// destroys a handle looks, and refuses with [kms.ErrDenied]. A version that is
+// barred and not trimmed counts as live, for the bar can be lifted. Destroyed means
+// that the running Vault has it no more; snapshots of its storage, and replicas cut
+// off from it, still do.
+//
 // # What goes over the wire
 //
 // Requests go to the client's address and nowhere else: redirects are not

@@ -146,7 +146,7 @@ func ExampleOpener() {
 	}
 	_, err := mux.Open(context.Background(), "hcvault://user:password@vault.example.com/transit/keys/customers")
 	fmt.Println(err)
-	// Output: kms: open "hcvault": vaultkms: the key URI is not hcvault://HOST[:PORT]/MOUNT/keys/NAME[?namespace=NS][&tls=off], without credentials or escapes
+	// Output: kms: open "hcvault": vaultkms: the key URI is not hcvault://HOST[:PORT]/MOUNT/keys/NAME[?namespace=NS][&handles=versions|keys][&tls=off], without credentials or escapes
 }
 
 // A batch: many data keys with one request.

@@ -25,7 +25,7 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte, size int) {
 		size = min(max(size, 0), MaxPlaintext)
-		if wrapped, err := parseWrapped(body, size); err == nil {
+		if wrapped, err := parseWrapped(body, size, 0); err == nil {
 			c, err := parseCiphertext(string(wrapped))
 			if err != nil || c.version < 1 || c.size < size+minOverhead || c.size > size+maxOverhead {
 				t.Fatalf("accepted %q for %d bytes", wrapped, size)

@@ -23,9 +23,10 @@ type location struct {
 	mount     string
 	name      string
 	namespace string // "" if the URI names none
+	handles   Handles
 }
 
-var errURI = errors.New("vaultkms: the key URI is not hcvault://HOST[:PORT]/MOUNT/keys/NAME[?namespace=NS][&tls=off], without credentials or escapes")
+var errURI = errors.New("vaultkms: the key URI is not hcvault://HOST[:PORT]/MOUNT/keys/NAME[?namespace=NS][&handles=versions|keys][&tls=off], without credentials or escapes")
 
 // parseURI reads a key URI. Its errors do not repeat the URI.
 func parseURI(uri string) (location, error) {
@@ -52,6 +53,8 @@ func parseURI(uri string) (location, error) {
 			if err := checkPath("namespace", l.namespace); err != nil {
 				return location{}, err
 			}
+		case key == "handles" && (values[0] == string(HandleVersions) || values[0] == string(HandleKeys)):
+			l.handles = Handles(values[0])
 		case key == "tls" && values[0] == "off":
 			l.address = "http://" + strings.ToLower(u.Host)
 		default:
@@ -132,8 +135,9 @@ type OpenerOptions struct {
 
 // Opener opens keys for a [kms.Mux], to be registered under [Scheme]:
 //
-//	hcvault://HOST[:PORT]/MOUNT/keys/NAME[?namespace=NS][&tls=off]
+//	hcvault://HOST[:PORT]/MOUNT/keys/NAME[?namespace=NS][&handles=versions|keys][&tls=off]
 //
+// handles is Options.Handles, and must not differ where both are set.
 // tls=off speaks plain http and is refused but for a loopback address. Nothing
 // is shared between the Keys it opens but what NewClient and opts.Auth share.
 // They are *[Key] and should be closed where opts.Auth is set.
@@ -153,6 +157,12 @@ func Opener(opts OpenerOptions) kms.Opener {
 		}
 		if l.namespace != "" {
 			o.Namespace = l.namespace
+		}
+		if l.handles != NoHandles && o.Handles != NoHandles && l.handles != o.Handles {
+			return nil, errors.New("vaultkms: the URI and Options.Handles name different handles")
+		}
+		if l.handles != NoHandles {
+			o.Handles = l.handles
 		}
 		newClient := opts.NewClient
 		if newClient == nil {

@@ -45,6 +45,8 @@ type Options struct {
 	// AllowUnverified lets New go on where it cannot see whether a deleted key
 	// would be made anew; it tells Warn. See the package documentation.
 	AllowUnverified bool
+	// Handles makes the Key a [kms.Eraser] that can destroy; see the package documentation.
+	Handles Handles
 	// Warn is told of what goes wrong without failing a call: a set-up that
 	// cannot be verified, a renewal or login that failed in the background. The
 	// errors carry no secret. It may be called from another goroutine; nil drops them.
@@ -60,6 +62,7 @@ func (o *Options) check() error {
 	if o.Namespace = strings.Trim(o.Namespace, "/"); o.Namespace != "" {
 		errs = append(errs, checkPath("namespace", o.Namespace))
 	}
+	errs = append(errs, o.Handles.check())
 	if o.Timeout < 0 {
 		errs = append(errs, errors.New("vaultkms: Options.Timeout is negative"))
 	} else if o.Timeout == 0 {
@@ -72,7 +75,7 @@ func (o *Options) check() error {
 }
 
 // Key is a [kms.Key] held by transit. It is safe for concurrent use, and
-// implements [kms.Identified], [kms.Pinger] and [io.Closer].
+// implements [kms.Identified], [kms.Pinger], [io.Closer] and [kms.Eraser].
 type Key struct {
 	ops     *api.Client // ours
 	caller  *api.Client // theirs, for its token; nil with a session
@@ -82,7 +85,9 @@ type Key struct {
 	uri     string
 	timeout time.Duration
 	probe   atomic.Pointer[probe]
-	closed  atomic.Bool
+	closed  *atomic.Bool // shared with the Keys of its handles
+	opts    Options
+	handles Handles // NoHandles for the Key of a handle
 }
 
 var (
@@ -90,6 +95,7 @@ var (
 	_ kms.Identified = (*Key)(nil)
 	_ kms.Pinger     = (*Key)(nil)
 	_ io.Closer      = (*Key)(nil)
+	_ kms.Eraser     = (*Key)(nil)
 )
 
 // New opens the transit key called name; it does not make one. Address, TLS,
@@ -122,7 +128,7 @@ func New(ctx context.Context, client *api.Client, name string, opts Options) (*K
 	if err != nil {
 		return nil, err
 	}
-	k := &Key{ops: ops, caller: client, mount: opts.Mount, name: name, uri: uri, timeout: opts.Timeout}
+	k := &Key{ops: ops, caller: client, mount: opts.Mount, name: name, uri: uri, timeout: opts.Timeout, closed: new(atomic.Bool), opts: opts, handles: opts.Handles}
 	if opts.Auth != nil {
 		k.caller = nil
 		login, err := guarded(client, opts.Namespace)
@@ -175,6 +181,7 @@ type encryptInput struct {
 	Plaintext      string `json:"plaintext"`
 	AssociatedData string `json:"associated_data"`
 	Reference      string `json:"reference,omitempty"`
+	KeyVersion     int    `json:"key_version,omitempty"` // 0: the latest
 }
 
 type decryptInput struct {
@@ -191,6 +198,11 @@ func (k *Key) EncryptWithContext(ctx context.Context, plaintext, associatedData 
 }
 
 func (k *Key) encrypt(ctx context.Context, op string, plaintext, associatedData []byte) ([]byte, error) {
+	return k.encryptVersion(ctx, op, 0, plaintext, associatedData)
+}
+
+// encryptVersion wraps under one version of the key, or the latest if that is 0.
+func (k *Key) encryptVersion(ctx context.Context, op string, version int, plaintext, associatedData []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -200,10 +212,11 @@ func (k *Key) encrypt(ctx context.Context, op string, plaintext, associatedData 
 	answer, err := k.post(ctx, k.mount+"/encrypt/"+k.name, encryptInput{
 		Plaintext:      b64.EncodeToString(plaintext),
 		AssociatedData: b64.EncodeToString(associatedData),
+		KeyVersion:     version,
 	})
 	if err == nil {
 		var wrapped []byte
-		if wrapped, err = parseWrapped(answer, len(plaintext)); err == nil {
+		if wrapped, err = parseWrapped(answer, len(plaintext), version); err == nil {
 			return wrapped, nil
 		}
 	}
@@ -320,9 +333,12 @@ func (k *Key) sendOnce(ctx context.Context, method, path string, body []byte) ([
 	defer cancel()
 	var resp *api.Response
 	var err error
-	if method == http.MethodGet {
+	switch method {
+	case http.MethodGet:
 		resp, err = k.ops.Logical().ReadRawWithContext(ctx, path)
-	} else {
+	case http.MethodDelete:
+		resp, err = k.ops.Logical().DeleteRawWithContext(ctx, path)
+	default:
 		resp, err = k.ops.Logical().WriteRawWithContext(ctx, path, body)
 	}
 	if resp == nil || resp.Response == nil {
@@ -337,6 +353,8 @@ func (k *Key) sendOnce(ctx context.Context, method, path string, body []byte) ([
 		return nil, err
 	case readErr != nil:
 		return nil, readErr
+	case resp.StatusCode == http.StatusNoContent && method != http.MethodGet && len(answer) == 0:
+		return nil, nil // no error, and nothing where an answer is needed
 	case resp.StatusCode != http.StatusOK:
 		return nil, errAnswer
 	}

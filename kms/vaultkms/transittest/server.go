@@ -22,6 +22,7 @@ const (
 	MayCreate  = "token-may-create"   // like UpdateOnly, and encrypting makes keys
 	Blind      = "token-blind"        // like MayCreate, and may not see its capabilities
 	BlindAll   = "token-blind-to-all" // like Blind, and may not read keys
+	Eraser     = "token-eraser"       // like UpdateOnly, and makes, rotates, trims and deletes keys
 )
 
 // Server is the transit engine, mounted at "transit", on an HTTP server.
@@ -114,7 +115,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	req := &logical.Request{ID: "request", Storage: s.storage, Operation: logical.ReadOperation}
-	if r.Method != http.MethodGet {
+	if r.Method == http.MethodDelete {
+		req.Operation = logical.DeleteOperation
+	} else if r.Method != http.MethodGet {
 		req.Operation = logical.UpdateOperation
 		decoder := json.NewDecoder(r.Body)
 		decoder.UseNumber()
@@ -183,18 +186,20 @@ func granted(token, path string) []string {
 	switch operation {
 	case "encrypt":
 		switch token {
-		case UpdateOnly, Minimal:
+		case UpdateOnly, Minimal, Eraser:
 			return []string{"update"}
 		case MayCreate, Blind, BlindAll:
 			return []string{"create", "update"}
 		}
 	case "decrypt":
 		switch token {
-		case UpdateOnly, Minimal, MayCreate, Blind, BlindAll:
+		case UpdateOnly, Minimal, Eraser, MayCreate, Blind, BlindAll:
 			return []string{"update"}
 		}
 	case "keys":
 		switch token {
+		case Eraser:
+			return []string{"create", "read", "update", "delete"}
 		case UpdateOnly, MayCreate, Blind:
 			return []string{"read"}
 		}

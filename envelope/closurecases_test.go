@@ -1,0 +1,83 @@
+package envelope_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-go/lethe/envelope"
+)
+
+// A close that ended after it re-keyed the last dirty leaf has put nothing out of
+// reach: the old leaf key still hangs on the old root. The next close finishes it.
+func TestAnInterruptedCloseIsNotTakenForDone(t *testing.T) {
+	for _, immediate := range []bool{false, true} {
+		w := newClosure(t, 1, &closureCounts{})
+		defer w.stop()
+		dead := w.forgetSome()
+		w.kms[0].admit = func() bool { return w.store.rekeys == 0 } // away once the pages are re-keyed
+		_, err := w.rings[0].CloseEpoch(t.Context(), envelope.CloseOptions{Immediate: true})
+		require.Error(t, err)
+		require.Positive(t, w.store.rekeys)
+		require.Equal(t, len(dead), w.undead(dead))
+		w.heal()
+
+		w.start()
+		st, err := w.rings[0].Status(t.Context())
+		require.NoError(t, err)
+		require.NotZero(t, st.DirtyPages)
+		c, err := w.rings[0].CloseEpoch(t.Context(), envelope.CloseOptions{Immediate: immediate})
+		require.NoError(t, err)
+		require.False(t, c.NoOp)
+		_, err = w.rings[0].CloseEpoch(t.Context(), envelope.CloseOptions{Immediate: true})
+		require.NoError(t, err)
+		require.Zero(t, w.undead(dead))
+		c, err = w.rings[0].CloseEpoch(t.Context(), envelope.CloseOptions{})
+		require.NoError(t, err)
+		require.True(t, c.NoOp)
+	}
+}
+
+// A key that a forget finds only when it deletes is in the store's mark at first, and
+// not in the ledger. It is not lost with the mark, when a close re-keys its page and
+// does not get to the end, and the process dies that was to note it.
+func TestAMarkIsNotedBeforeItIsCleared(t *testing.T) {
+	for _, step := range []string{"read", "rekey pages"} {
+		t.Run("before "+step, func(t *testing.T) { loseMark(t, step) })
+	}
+}
+
+func loseMark(t *testing.T, at string) {
+	w := newClosure(t, 1, &closureCounts{})
+	defer w.stop()
+	ctx := t.Context()
+	for _, id := range []string{"a", "b"} {
+		_, err := envelope.KIDs(ctx, w.rings[0], envelope.Subject{Kind: "customer", ID: id}, "", true)
+		require.NoError(t, err)
+	}
+	late := envelope.Subject{Kind: "customer", ID: "late"}
+	var dead []envelope.KeyID
+	w.store.forget = func() {
+		kids, err := envelope.KIDs(ctx, w.rings[1], late, "", true)
+		require.NoError(t, err)
+		dead = kids
+	}
+	w.store.between = func(step string) {
+		if dead != nil || step != at {
+			return
+		}
+		w.ledger.fault = fault{armed: true, after: 1}
+		_, err := w.rings[0].Forget(ctx, late)
+		require.ErrorIs(t, err, envelope.ErrLedger) // its keys are gone, and the ledger does not know
+		w.kms[0].admit = func() bool { return false }
+	}
+	_, err := w.rings[0].CloseEpoch(ctx, envelope.CloseOptions{All: true})
+	require.Error(t, err)
+	require.Len(t, dead, 1)
+	w.heal()
+	w.store.between, w.store.forget = nil, nil
+	w.start()
+	_, err = w.rings[0].CloseEpoch(ctx, envelope.CloseOptions{Immediate: true})
+	require.NoError(t, err)
+	require.Zero(t, w.undead(dead))
+}

@@ -1,0 +1,154 @@
+// Package sqlresidue makes the blind index columns of an application's tables NULL
+// when their subject is forgotten: whoever holds the index key could confirm
+// guesses with them. It needs database/sql only and works with SQLite (3.33 or
+// later) and PostgreSQL.
+package sqlresidue
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/lethe-go/lethe/envelope"
+)
+
+// Execer is a *sql.DB, or what stands before one.
+type Execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// Table is a table with index columns. Names are taken as they are, quoted: of 1
+// to 63 bytes, in the case the database has them.
+type Table struct {
+	Schema string // optional
+	Name   string
+	// Kind is that of the subjects whose rows these are.
+	Kind string
+	// SubjectColumn holds their ids. Index it.
+	SubjectColumn string
+	// TenantColumn holds the tenant; NULL is none. Where it is empty all rows belong
+	// to Tenant, and a forget of another tenant's subject leaves the table alone.
+	TenantColumn string
+	Tenant       string
+	Columns      []Column
+}
+
+// Column is a blind index.
+type Column struct {
+	Name    string // of a column that may be NULL
+	Purpose string // of the indexed field, as in the tags of package lethe
+}
+
+// Residue is an envelope.Residue for one table. It is safe for concurrent use.
+type Residue struct {
+	db    Execer
+	table Table
+	label string
+}
+
+var _ envelope.Residue = (*Residue)(nil)
+
+// New checks the table's names; whether the database has them shows at the first
+// forget. Statements run on db with a parameter each for the id and the tenant.
+//
+// A process that seals the subject's row anew from its cached keys within
+// Options.CacheTTL of a forget writes the index again: call Forget once more then.
+func New(db Execer, t Table) (*Residue, error) {
+	var errs []error
+	if db == nil {
+		errs = append(errs, errors.New("a database is required"))
+	}
+	check := func(what, name string) {
+		if name == "" || len(name) > 63 || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+			errs = append(errs, fmt.Errorf("%s %q is not a name of 1 to 63 bytes without control characters", what, name))
+		}
+	}
+	if t.Schema != "" {
+		check("Schema", t.Schema)
+	}
+	check("Name", t.Name)
+	check("SubjectColumn", t.SubjectColumn)
+	if t.TenantColumn != "" {
+		check("TenantColumn", t.TenantColumn)
+		if t.Tenant != "" {
+			errs = append(errs, errors.New("Table.Tenant is for a table without a TenantColumn"))
+		}
+	}
+	if t.Kind == "" {
+		errs = append(errs, errors.New("Table.Kind is required: the subject= of the table's tag"))
+	}
+	if len(t.Columns) == 0 {
+		errs = append(errs, errors.New("Table.Columns are required"))
+	}
+	seen := map[string]bool{t.SubjectColumn: true, t.TenantColumn: true}
+	for _, c := range t.Columns {
+		check("Columns", c.Name)
+		if seen[c.Name] {
+			errs = append(errs, fmt.Errorf("column %q is named twice", c.Name))
+		}
+		seen[c.Name] = true
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("sqlresidue: %w", err)
+	}
+	t.Columns = append([]Column(nil), t.Columns...)
+	label := t.Name
+	if t.Schema != "" {
+		label = t.Schema + "." + label
+	}
+	return &Residue{db: db, table: t, label: label}, nil
+}
+
+// String names the table.
+func (r *Residue) String() string { return r.label }
+
+// Forgotten implements envelope.Residue: one UPDATE that makes the columns NULL in
+// the rows of the subject where they are not yet. The residual counts those rows.
+func (r *Residue) Forgotten(ctx context.Context, s envelope.Subject, purpose string, all bool) ([]envelope.Residual, error) {
+	t := &r.table
+	if s.Kind != t.Kind || t.TenantColumn == "" && s.Tenant != t.Tenant {
+		return nil, nil
+	}
+	var names, set, full []string
+	for _, c := range t.Columns {
+		if all || c.Purpose == purpose {
+			names = append(names, c.Name)
+			set = append(set, quote(c.Name)+" = NULL")
+			full = append(full, "x."+quote(c.Name)+" IS NOT NULL")
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	table := quote(t.Name)
+	if t.Schema != "" {
+		table = quote(t.Schema) + "." + table
+	}
+	// Columns are qualified: SQLite takes a quoted name that stands alone, and that no
+	// column has, for a text.
+	query := "UPDATE " + table + " AS x SET " + strings.Join(set, ", ") + " WHERE x." + quote(t.SubjectColumn) + " = $1"
+	args := []any{s.ID}
+	switch {
+	case t.TenantColumn == "":
+	case s.Tenant == "":
+		query += " AND x." + quote(t.TenantColumn) + " IS NULL"
+	default:
+		query += " AND x." + quote(t.TenantColumn) + " = $2"
+		args = append(args, s.Tenant)
+	}
+	res, err := r.db.ExecContext(ctx, query+" AND ("+strings.Join(full, " OR ")+")", args...)
+	if err != nil {
+		return nil, fmt.Errorf("sqlresidue: the index columns of %s could not be made NULL: %w", r.label, err)
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return nil, fmt.Errorf("sqlresidue: %s: how many rows is unknown: %w", r.label, err)
+	}
+	return []envelope.Residual{{Kind: envelope.ResidualColumns, Name: r.label, Count: n, Note: "made NULL: " + strings.Join(names, ", ")}}, nil
+}
+
+func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

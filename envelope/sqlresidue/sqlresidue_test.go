@@ -1,0 +1,141 @@
+package sqlresidue_test
+
+import (
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/require"
+	_ "modernc.org/sqlite"
+
+	"github.com/lethe-go/lethe/envelope"
+	"github.com/lethe-go/lethe/envelope/sqlresidue"
+)
+
+// databases runs a test on SQLite and on PostgreSQL, each with a table of its own.
+func databases(t *testing.T, idType string, test func(t *testing.T, db *sql.DB, table string)) {
+	run := func(t *testing.T, driver, dsn, blob string) {
+		db, err := sql.Open(driver, dsn)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = db.Close() })
+		table := fmt.Sprintf(`Odd "table" %d`, time.Now().UnixNano())
+		quoted := `"` + strings.ReplaceAll(table, `"`, `""`) + `"`
+		_, err = db.ExecContext(t.Context(), `CREATE TABLE `+quoted+` ("Who" `+idType+`, tenant TEXT, email_idx `+blob+`, name_idx `+blob+`, other TEXT)`)
+		require.NoError(t, err)
+		t.Cleanup(func() { _, _ = db.Exec("DROP TABLE " + quoted) })
+		for _, row := range []struct{ id, tenant any }{{"1", nil}, {"1", "acme"}, {"2", nil}} {
+			_, err := db.ExecContext(t.Context(), `INSERT INTO `+quoted+` VALUES ($1, $2, $3, $4, 'stays')`, row.id, row.tenant, []byte("e"), []byte("n"))
+			require.NoError(t, err)
+		}
+		test(t, db, table)
+	}
+	t.Run("sqlite", func(t *testing.T) { run(t, "sqlite", filepath.Join(t.TempDir(), "app.db"), "BLOB") })
+	t.Run("postgres", func(t *testing.T) {
+		dsn := os.Getenv("LETHE_TEST_POSTGRES")
+		if dsn == "" {
+			t.Skip("LETHE_TEST_POSTGRES is not set: PostgreSQL is not tested")
+		}
+		run(t, "pgx", dsn, "BYTEA")
+	})
+}
+
+// left counts, over all rows, the values that are there.
+func left(t *testing.T, db *sql.DB, table string) (emails, names, others int) {
+	t.Helper()
+	require.NoError(t, db.QueryRow(`SELECT count(email_idx), count(name_idx), count(other) FROM "`+strings.ReplaceAll(table, `"`, `""`)+`"`).Scan(&emails, &names, &others))
+	return emails, names, others
+}
+
+func table(name string) sqlresidue.Table {
+	return sqlresidue.Table{
+		Name: name, Kind: "customer", SubjectColumn: "Who", TenantColumn: "tenant",
+		Columns: []sqlresidue.Column{{Name: "email_idx"}, {Name: "name_idx", Purpose: "billing"}},
+	}
+}
+
+func TestForgotten(t *testing.T) {
+	for _, idType := range []string{"TEXT", "BIGINT"} {
+		t.Run(idType, func(t *testing.T) {
+			databases(t, idType, func(t *testing.T, db *sql.DB, name string) {
+				r, err := sqlresidue.New(db, table(name))
+				require.NoError(t, err)
+				who := envelope.Subject{Kind: "customer", ID: "1"}
+
+				got, err := r.Forgotten(t.Context(), envelope.Subject{Kind: "supplier", ID: "1"}, "", true)
+				require.NoError(t, err)
+				require.Empty(t, got)
+				got, err = r.Forgotten(t.Context(), who, "marketing", false)
+				require.NoError(t, err)
+				require.Empty(t, got)
+
+				got, err = r.Forgotten(t.Context(), who, "billing", false)
+				require.NoError(t, err)
+				require.Equal(t, []envelope.Residual{{Kind: envelope.ResidualColumns, Name: name, Count: 1, Note: "made NULL: name_idx"}}, got)
+				emails, names, others := left(t, db, name)
+				require.Equal(t, []int{3, 2, 3}, []int{emails, names, others}, "no other tenant's, no other person's")
+
+				got, err = r.Forgotten(t.Context(), who, "", true)
+				require.NoError(t, err)
+				require.EqualValues(t, 1, got[0].Count)
+				got, err = r.Forgotten(t.Context(), who, "", true)
+				require.NoError(t, err)
+				require.Zero(t, got[0].Count, "it was done")
+				got, err = r.Forgotten(t.Context(), envelope.Subject{Tenant: "acme", Kind: "customer", ID: "1"}, "", true)
+				require.NoError(t, err)
+				require.EqualValues(t, 1, got[0].Count)
+				emails, names, others = left(t, db, name)
+				require.Equal(t, []int{1, 1, 3}, []int{emails, names, others})
+			})
+		})
+	}
+}
+
+func TestATableOfOneTenant(t *testing.T) {
+	databases(t, "TEXT", func(t *testing.T, db *sql.DB, name string) {
+		one := table(name)
+		one.TenantColumn, one.Tenant = "", "acme"
+		r, err := sqlresidue.New(db, one)
+		require.NoError(t, err)
+		got, err := r.Forgotten(t.Context(), envelope.Subject{Kind: "customer", ID: "2"}, "", true)
+		require.NoError(t, err)
+		require.Empty(t, got)
+		emails, _, _ := left(t, db, name)
+		require.Equal(t, 3, emails)
+		got, err = r.Forgotten(t.Context(), envelope.Subject{Tenant: "acme", Kind: "customer", ID: "2"}, "", true)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, got[0].Count)
+	})
+}
+
+// A column that is not there is an error, not a text that happens to be equal.
+func TestAMisspeltColumn(t *testing.T) {
+	databases(t, "TEXT", func(t *testing.T, db *sql.DB, name string) {
+		for _, change := range []func(t *sqlresidue.Table){
+			func(t *sqlresidue.Table) { t.SubjectColumn = "whom" },
+			func(t *sqlresidue.Table) { t.TenantColumn = "tenants" },
+			func(t *sqlresidue.Table) { t.Columns[0].Name = "mail_idx" },
+			func(t *sqlresidue.Table) { t.Name = "no such" },
+		} {
+			bad := table(name)
+			change(&bad)
+			r, err := sqlresidue.New(db, bad)
+			require.NoError(t, err)
+			_, err = r.Forgotten(t.Context(), envelope.Subject{Tenant: "tenants", Kind: "customer", ID: "whom"}, "", true)
+			require.Error(t, err)
+			emails, _, _ := left(t, db, name)
+			require.Equal(t, 3, emails)
+		}
+	})
+}
+
+func TestNewListsMistakes(t *testing.T) {
+	_, err := sqlresidue.New(nil, sqlresidue.Table{Name: "a\x00", Schema: strings.Repeat("s", 64), TenantColumn: "t", Tenant: "x"})
+	for _, part := range []string{"database", "Name", "Schema", "SubjectColumn", "Kind", "Columns", "Tenant is for"} {
+		require.ErrorContains(t, err, part)
+	}
+}
