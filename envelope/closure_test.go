@@ -89,14 +89,14 @@ func (w *closure) stop() {
 func (w *closure) ring() *envelope.Keyring { return w.rings[w.rng.IntN(len(w.rings))] }
 
 func (w *closure) subject() envelope.Subject {
-	return envelope.Subject{Kind: "customer", ID: fmt.Sprint(w.rng.IntN(14))}
+	return envelope.Subject{Kind: "customer", ID: strconv.Itoa(w.rng.IntN(14))}
 }
 
 func (w *closure) purpose() string { return closurePurposes[w.rng.IntN(len(closurePurposes))] }
 
 func (w *closure) story() string { return strings.Join(w.trace, "\n") }
 
-func (w *closure) note(format string, args ...any) {
+func (w *closure) notef(format string, args ...any) {
 	w.trace = append(w.trace, fmt.Sprintf(format, args...))
 }
 
@@ -149,29 +149,29 @@ func (w *closure) work(k *envelope.Keyring) error {
 			}
 			s = w.subject()
 		}
-		w.note("insert")
+		w.notef("insert")
 		return nil
 	case n < 12:
 		r, err := k.Forget(ctx, s)
-		w.note("forget %s: %x %v", s.ID, r.KeyIDs, err)
+		w.notef("forget %s: %x %v", s.ID, r.KeyIDs, err)
 		return err
 	case n < 15:
 		p := w.purpose()
 		r, err := k.ForgetPurpose(ctx, s, p)
-		w.note("forget %s/%s: %x %v", s.ID, p, r.KeyIDs, err)
+		w.notef("forget %s/%s: %x %v", s.ID, p, r.KeyIDs, err)
 		return err
 	case n < 17:
 		err := k.Readmit(ctx, s)
-		w.note("readmit %s: %v", s.ID, err)
+		w.notef("readmit %s: %v", s.ID, err)
 		return err
 	case n < 18:
 		p := w.purpose()
 		err := k.ReadmitPurpose(ctx, s, p)
-		w.note("readmit %s/%s: %v", s.ID, p, err)
+		w.notef("readmit %s/%s: %v", s.ID, p, err)
 		return err
 	default:
 		_, err := k.Rotate(ctx, s)
-		w.note("rotate %s: %v", s.ID, err)
+		w.notef("rotate %s: %v", s.ID, err)
 		return err
 	}
 }
@@ -185,7 +185,7 @@ func (w *closure) tooLate() {
 	k, p := w.ring(), w.purpose()
 	w.counts.late.Add(1)
 	kids, err := envelope.KIDs(w.t.Context(), k, envelope.Subject{Kind: "customer", ID: w.wanted}, p, true)
-	w.note("  too late: insert %s/%s: %x %v", w.wanted, p, kids, err)
+	w.notef("  too late: insert %s/%s: %x %v", w.wanted, p, kids, err)
 }
 
 // close is a close, with others at work between its steps, and perhaps a fault.
@@ -202,21 +202,21 @@ func (w *closure) close(faulty bool) {
 			}
 			in = 3 + w.rng.IntN(10)
 			w.counts.raced.Add(1)
-			w.note("  before %q of the close:", step)
+			w.notef("  before %q of the close:", step)
 			switch w.rng.IntN(8) {
 			case 0:
 				disturbed = true
 				_, err := other.CloseEpoch(ctx, w.closeOptions())
-				w.note("  another close: %v", err)
+				w.notef("  another close: %v", err)
 			case 1:
 				w.snaps = append(w.snaps, w.store.snapshot())
-				w.note("  snapshot %d", len(w.snaps)-1)
+				w.notef("  snapshot %d", len(w.snaps)-1)
 			case 2:
-				if err := w.work(k); !expected(err) {
+				if err := w.work(k); !expected(err) { //nolint:contextcheck // the test's own
 					require.True(w.t, faulty, "%v\n%s", err, w.story())
 				}
 			default:
-				if err := w.work(other); !expected(err) {
+				if err := w.work(other); !expected(err) { //nolint:contextcheck // the test's own
 					require.True(w.t, faulty, "%v\n%s", err, w.story())
 				}
 			}
@@ -230,12 +230,12 @@ func (w *closure) close(faulty bool) {
 	if w.rng.IntN(8) == 0 {
 		next := w.rng.IntN(2)
 		err = k.RewrapKEK(ctx, w.kms[next])
-		w.note("move to %s: %v", w.kms[next].uri, err)
+		w.notef("move to %s: %v", w.kms[next].uri, err)
 	} else {
 		opts := w.closeOptions()
 		var c envelope.Closed
 		c, err = k.CloseEpoch(ctx, opts)
-		w.note("close %+v: epoch %d, %d pages, no-op %t, %v", opts, c.Epoch, c.Pages, c.NoOp, err)
+		w.notef("close %+v: epoch %d, %d pages, no-op %t, %v", opts, c.Epoch, c.Pages, c.NoOp, err)
 	}
 	w.counts.closes.Add(1)
 	if err != nil {
@@ -246,7 +246,7 @@ func (w *closure) close(faulty bool) {
 	}
 	w.heal()
 	if err != nil && w.rng.IntN(2) == 0 {
-		w.note("restart")
+		w.notef("restart")
 		w.start()
 	}
 }
@@ -264,13 +264,13 @@ func (w *closure) breakSomething() {
 	switch n := w.rng.IntN(12); w.rng.IntN(3) {
 	case 0:
 		w.store.fault = fault{armed: true, after: n, late: late}
-		w.note("the store fails after %d writes (done: %t)", n, late)
+		w.notef("the store fails after %d writes (done: %t)", n, late)
 	case 1:
 		w.ledger.fault = fault{armed: true, after: n / 3, late: late}
-		w.note("the ledger fails after %d entries (done: %t)", n/3, late)
+		w.notef("the ledger fails after %d entries (done: %t)", n/3, late)
 	default:
 		n /= 2
-		w.note("the KMS fails after %d calls", n)
+		w.notef("the KMS fails after %d calls", n)
 		f := &fault{armed: true, after: n}
 		for _, v := range w.kms {
 			v.admit = func() bool { before, _ := f.hits(); return !before }
@@ -302,7 +302,7 @@ func (w *closure) restore(from snapshot, faulty bool) {
 	ropts := envelope.RestoreOptions{Quick: w.rng.IntN(2) == 0}
 	if !open {
 		_, err := envelope.Restore(ctx, w.store, w.kms[w.first], w.options(), ropts)
-		w.note("restore of epoch %d, whose handle is gone: %v", tree.ActiveEpoch, err)
+		w.notef("restore of epoch %d, whose handle is gone: %v", tree.ActiveEpoch, err)
 		require.ErrorIs(w.t, err, envelope.ErrWrongKey, w.story())
 		w.counts.expired.Add(1)
 		w.store.putBack(w.t, was)
@@ -312,7 +312,7 @@ func (w *closure) restore(from snapshot, faulty bool) {
 	if faulty {
 		w.breakSomething()
 		if _, err := envelope.Restore(ctx, w.store, w.kms[w.first], w.options(), ropts); err != nil {
-			w.note("restore fails: %v", err)
+			w.notef("restore fails: %v", err)
 		}
 		w.heal()
 		if w.rng.IntN(4) == 0 { // the operator starts over
@@ -320,7 +320,7 @@ func (w *closure) restore(from snapshot, faulty bool) {
 		}
 	}
 	r, err := envelope.Restore(ctx, w.store, w.kms[w.first], w.options(), ropts)
-	w.note("restore of epoch %d, quick %t: %+v", tree.ActiveEpoch, ropts.Quick, r)
+	w.notef("restore of epoch %d, quick %t: %+v", tree.ActiveEpoch, ropts.Quick, r)
 	require.NoError(w.t, err, w.story())
 	w.counts.restores.Add(1)
 	w.start()
@@ -345,14 +345,14 @@ func (w *closure) check() {
 	found := 0
 	for id := range 14 {
 		for _, p := range closurePurposes {
-			kids, err := envelope.KIDs(w.t.Context(), k, envelope.Subject{Kind: "customer", ID: fmt.Sprint(id)}, p, false)
+			kids, err := envelope.KIDs(w.t.Context(), k, envelope.Subject{Kind: "customer", ID: strconv.Itoa(id)}, p, false)
 			if !expected(err) {
 				require.NoError(w.t, err, w.story())
 			}
 			for _, kid := range kids {
 				row, ok := live[kid]
 				require.True(w.t, ok, "%x opens, and is not alive\n%s", kid, w.story())
-				require.Equal(w.t, want[name{row.SRef, row.PID}], len(kids), w.story())
+				require.Len(w.t, kids, want[name{row.SRef, row.PID}], w.story())
 				found++
 			}
 		}
@@ -405,7 +405,7 @@ func (w *closure) history() {
 				_ = w.work(w.ring())
 				w.heal()
 				if w.rng.IntN(2) == 0 {
-					w.note("restart")
+					w.notef("restart")
 					w.start()
 				}
 				continue
@@ -418,15 +418,15 @@ func (w *closure) history() {
 		case n < 35:
 			w.offset += time.Duration(w.rng.IntN(5*24)) * time.Hour
 			e, err := w.ring().EraseDue(ctx)
-			w.note("erase what is due at +%v: %+v %v", w.offset, e, err)
+			w.notef("erase what is due at +%v: %+v %v", w.offset, e, err)
 			require.NoError(w.t, err, w.story())
 		case n < 38:
 			w.snaps = append(w.snaps, w.store.snapshot())
-			w.note("snapshot %d", len(w.snaps)-1)
+			w.notef("snapshot %d", len(w.snaps)-1)
 		default:
 			if len(w.snaps) > 0 {
 				i := w.rng.IntN(len(w.snaps))
-				w.note("put back snapshot %d", i)
+				w.notef("put back snapshot %d", i)
 				w.restore(w.snaps[i], faulty)
 			}
 		}
@@ -443,7 +443,7 @@ func (w *closure) finish() {
 	for kid := range w.store.deleted {
 		dead[kid] = true
 	}
-	w.note("the last close")
+	w.notef("the last close")
 	if w.rng.IntN(3) == 0 {
 		in := w.rng.IntN(6)
 		w.store.between = func(step string) {
@@ -451,7 +451,7 @@ func (w *closure) finish() {
 				return
 			}
 			in = 2 + w.rng.IntN(5)
-			w.note("  before %q of the close:", step)
+			w.notef("  before %q of the close:", step)
 			if err := w.work(w.rings[1]); !expected(err) {
 				require.NoError(w.t, err, w.story())
 			}
@@ -460,7 +460,7 @@ func (w *closure) finish() {
 	c, err := w.rings[0].CloseEpoch(ctx, envelope.CloseOptions{Immediate: true})
 	w.store.between = nil
 	require.NoError(w.t, err, w.story())
-	w.note("%+v", c)
+	w.notef("%+v", c)
 	for _, e := range c.Erasures {
 		require.False(w.t, e.Destroyed.IsZero(), "%+v\n%s", e, w.story())
 	}
@@ -501,7 +501,7 @@ func TestAdversaryClosure(t *testing.T) {
 	started := time.Now()
 	t.Run("histories", func(t *testing.T) {
 		for batch := range uint64(batches) {
-			t.Run(fmt.Sprint(batch), func(t *testing.T) {
+			t.Run(strconv.FormatUint(batch, 10), func(t *testing.T) {
 				t.Parallel()
 				for seed := batch; seed < histories; seed += batches {
 					newClosure(t, seed, counts).history()
@@ -512,7 +512,7 @@ func TestAdversaryClosure(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d histories in %v: %d closes (%d did not get through), %d steps raced, %d forgets raced, %d re-key steps, %d restores, %d refused as too old: %d of %d dead keys reachable, %d of %d live ones",
+	t.Logf("%d histories in %v: %d closes (%d did not get through), %d steps raced, %d forgets raced, %d re-key steps, %d restores, %d refused as too old: %d of %d dead keys reachable, all %d live ones",
 		counts.histories.Load(), time.Since(started).Round(time.Millisecond), counts.closes.Load(), counts.aborted.Load(), counts.raced.Load(), counts.late.Load(), counts.rekeys.Load(),
-		counts.restores.Load(), counts.expired.Load(), counts.reached.Load(), counts.dead.Load(), counts.live.Load(), counts.live.Load())
+		counts.restores.Load(), counts.expired.Load(), counts.reached.Load(), counts.dead.Load(), counts.live.Load())
 }

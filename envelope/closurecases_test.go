@@ -1,6 +1,7 @@
 package envelope_test
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -77,6 +78,48 @@ func loseMark(t *testing.T, at string) {
 	w.heal()
 	w.store.between, w.store.forget = nil, nil
 	w.start()
+	_, err = w.rings[0].CloseEpoch(ctx, envelope.CloseOptions{Immediate: true})
+	require.NoError(t, err)
+	require.Zero(t, w.undead(dead))
+}
+
+// A page that was made, and lost a key, after a backup is not there once that is put
+// back: every page it may have hung on is re-keyed. That is so for each backup that is
+// put back, also if a close in between, in a history that is now abandoned, did it.
+func TestALostPageCountsInEveryHistory(t *testing.T) {
+	w := newClosure(t, 1, &closureCounts{})
+	defer w.stop()
+	w.opts.Epochs.Window = 0
+	ctx := t.Context()
+	subject := func(n int) envelope.Subject { return envelope.Subject{Kind: "customer", ID: strconv.Itoa(n)} }
+	mint := func(n int) {
+		_, err := envelope.KIDs(ctx, w.rings[0], subject(n), "", true)
+		require.NoError(t, err)
+	}
+	for n := range 10 { // all leaves are full; the last hangs on a page that has room for more
+		mint(n)
+	}
+	before := w.store.snapshot()
+	var dead []envelope.KeyID
+	for n := range 6 {
+		mint(10 + n)
+	}
+	for n := range 6 {
+		r, err := w.rings[0].Forget(ctx, subject(10+n))
+		require.NoError(t, err)
+		dead = append(dead, r.KeyIDs...)
+	}
+	restore := func() {
+		w.stop()
+		w.store.putBack(t, before)
+		_, err := envelope.Restore(ctx, w.store, w.kms[0], w.options(), envelope.RestoreOptions{Quick: true})
+		require.NoError(t, err)
+		w.start() //nolint:contextcheck // the test's own
+	}
+	restore()
+	_, err := w.rings[0].CloseEpoch(ctx, envelope.CloseOptions{})
+	require.NoError(t, err)
+	restore()
 	_, err = w.rings[0].CloseEpoch(ctx, envelope.CloseOptions{Immediate: true})
 	require.NoError(t, err)
 	require.Zero(t, w.undead(dead))

@@ -2,6 +2,7 @@ package envelope_test
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,11 +16,11 @@ func (w *closure) forgetSome() (dead []envelope.KeyID) {
 	ctx, k := w.t.Context(), w.rings[0]
 	w.opts.Epochs.Window = -1
 	for id := range 60 {
-		_, err := envelope.KIDs(ctx, k, envelope.Subject{Kind: "customer", ID: fmt.Sprint(id)}, "", true)
+		_, err := envelope.KIDs(ctx, k, envelope.Subject{Kind: "customer", ID: strconv.Itoa(id)}, "", true)
 		require.NoError(w.t, err)
 	}
 	for id := 0; id < 60; id += 3 {
-		r, err := k.Forget(ctx, envelope.Subject{Kind: "customer", ID: fmt.Sprint(id)})
+		r, err := k.Forget(ctx, envelope.Subject{Kind: "customer", ID: strconv.Itoa(id)})
 		require.NoError(w.t, err)
 		dead = append(dead, r.KeyIDs...)
 	}

@@ -171,6 +171,9 @@ func (r *rekeyer) dirtyLeaves(ctx context.Context) (pending, missing bool, err e
 	k.led.mu.RLock()
 	inner := k.led.inner
 	k.led.mu.RUnlock()
+	if inner > r.old.epoch {
+		inner = 0 // the store was put back from before that
+	}
 	for i := range rows {
 		d := dirty[rows[i].Page]
 		pending = pending || d >= r.old.epoch || d >= rows[i].Gen

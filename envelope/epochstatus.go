@@ -58,6 +58,8 @@ func (k *Keyring) Status(ctx context.Context) (EpochStatus, error) {
 		return st, err
 	}
 	for i := range rows {
+		// One with a fresh key counts too while the root is the old one: the close that
+		// gave it did not end.
 		if d := dirty[rows[i].Page]; d >= tree.ActiveEpoch || d >= rows[i].Gen {
 			st.DirtyPages++
 		}

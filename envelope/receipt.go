@@ -29,7 +29,13 @@ type Receipt struct {
 	KeyIDs  []KeyID   `json:"kids,omitempty"`    // the keys that died
 	Unknown bool      `json:"unknown,omitempty"` // there was no key: the subject has no sealed data here, or the id was mistyped
 	Already bool      `json:"already,omitempty"` // it was forgotten before; nothing was changed now
-	Epoch   uint64    `json:"epoch"`             // in which the keys died
+	// Deferred: nothing was destroyed yet, and nothing opens. The forget is carried
+	// out by ForgetDue, at Due or, if that is zero, when the subject's holds are
+	// released; Seq is the entry that asks for it.
+	Deferred bool      `json:"deferred,omitempty"`
+	Due      time.Time `json:"due,omitzero"`
+	Asked    uint64    `json:"asked,omitempty"` // the entry that asked for a forget that had been deferred
+	Epoch    uint64    `json:"epoch"`           // in which the keys died
 	// ClosedEpoch is the first epoch whose root reaches none of the keys: it was
 	// begun after the last of Entries, and switched to. 0: none yet.
 	ClosedEpoch uint64 `json:"closed_epoch,omitempty"`
@@ -50,14 +56,6 @@ type Receipt struct {
 	// confirmed. Nothing is left to wait for.
 	Complete bool      `json:"complete,omitempty"`
 	Issued   time.Time `json:"issued"`
-
-	// Deferred: nothing was destroyed yet, and nothing opens. Seq is the entry that
-	// asks for the forget, and only Store, Seq, Time, Already and Due are set. It is
-	// carried out by ForgetDue, at Due or, if that is zero, when the subject's holds
-	// are released.
-	Deferred bool      `json:"deferred,omitempty"`
-	Due      time.Time `json:"due,omitzero"`
-	Asked    uint64    `json:"asked,omitempty"` // the entry that asked for a forget that had been deferred
 }
 
 // ReceiptHandle is a KMS handle that reaches keys of a forget.
@@ -346,6 +344,9 @@ func (k *Keyring) fill(ctx context.Context, r Receipt, sref SRef) (Receipt, erro
 
 // settle makes the receipt of a forget and runs what else must go with the subject.
 func (k *Keyring) settle(ctx context.Context, r Receipt, s Subject, purpose string, all bool) (Receipt, error) {
+	if r.Deferred { // nothing is gone yet, and nothing else may be
+		return r, nil
+	}
 	r, err := k.fill(ctx, r, k.sref(s.Tenant, s.Kind, s.ID))
 	found, failed := k.residues.forgotten(ctx, s, purpose, all)
 	r.Residuals = append(r.Residuals, found...)

@@ -30,7 +30,7 @@ type Table struct {
 	Kind string
 	// SubjectColumn holds their ids. Index it.
 	SubjectColumn string
-	// TenantColumn holds the tenant; NULL is none. Where it is empty all rows belong
+	// TenantColumn holds the tenant; NULL and '' are none. Where it is empty all rows belong
 	// to Tenant, and a forget of another tenant's subject leaves the table alone.
 	TenantColumn string
 	Tenant       string
@@ -135,20 +135,39 @@ func (r *Residue) Forgotten(ctx context.Context, s envelope.Subject, purpose str
 	switch {
 	case t.TenantColumn == "":
 	case s.Tenant == "":
-		query += " AND x." + quote(t.TenantColumn) + " IS NULL"
+		// Cast, since '' is no value of a column of UUIDs or numbers.
+		column := "x." + quote(t.TenantColumn)
+		query += " AND (" + column + " IS NULL OR CAST(" + column + " AS TEXT) = '')"
 	default:
 		query += " AND x." + quote(t.TenantColumn) + " = $2"
 		args = append(args, s.Tenant)
 	}
 	res, err := r.db.ExecContext(ctx, query+" AND ("+strings.Join(full, " OR ")+")", args...)
 	if err != nil {
-		return nil, fmt.Errorf("sqlresidue: the index columns of %s could not be made NULL: %w", r.label, err)
+		return nil, fmt.Errorf("sqlresidue: the index columns of %s could not be made NULL: %w", r.label, failure(ctx, err))
 	}
 	n, err := res.RowsAffected()
 	if err != nil {
-		return nil, fmt.Errorf("sqlresidue: %s: how many rows is unknown: %w", r.label, err)
+		return nil, fmt.Errorf("sqlresidue: %s: how many rows is unknown: %w", r.label, failure(ctx, err))
 	}
 	return []envelope.Residual{{Kind: envelope.ResidualColumns, Name: r.label, Count: n, Note: "made NULL: " + strings.Join(names, ", ")}}, nil
+}
+
+// failure says why a statement failed, without the database's own words: those of
+// PostgreSQL repeat the subject's id where it is not of the column's type, and its
+// details the whole row where a column must not be NULL.
+func failure(ctx context.Context, err error) error {
+	var state interface{ SQLState() string } // PostgreSQL
+	var code interface{ Code() int }         // SQLite
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &state):
+		return fmt.Errorf("the database refused it (SQLSTATE %s)", state.SQLState())
+	case errors.As(err, &code):
+		return fmt.Errorf("the database refused it (SQLite result code %d)", code.Code())
+	}
+	return errors.New("the database did not answer, or its driver refused the statement")
 }
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -1,6 +1,7 @@
 package sqlresidue_test
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"os"
@@ -138,4 +139,42 @@ func TestNewListsMistakes(t *testing.T) {
 	for _, part := range []string{"database", "Name", "Schema", "SubjectColumn", "Kind", "Columns", "Tenant is for"} {
 		require.ErrorContains(t, err, part)
 	}
+}
+
+func TestNoTenantIsNullOrEmpty(t *testing.T) {
+	databases(t, "TEXT", func(t *testing.T, db *sql.DB, name string) {
+		_, err := db.Exec(`UPDATE "` + strings.ReplaceAll(name, `"`, `""`) + `" SET tenant = '' WHERE tenant IS NULL AND "Who" = '1'`)
+		require.NoError(t, err)
+		r, err := sqlresidue.New(db, table(name))
+		require.NoError(t, err)
+		for _, id := range []string{"1", "2"} {
+			got, err := r.Forgotten(t.Context(), envelope.Subject{Kind: "customer", ID: id}, "", true)
+			require.NoError(t, err)
+			require.EqualValues(t, 1, got[0].Count, id)
+		}
+		emails, _, _ := left(t, db, name)
+		require.Equal(t, 1, emails, "the tenant's stays")
+	})
+}
+
+// PostgreSQL says what it could not read as a number.
+func TestNoErrorRepeatsTheID(t *testing.T) {
+	databases(t, "BIGINT", func(t *testing.T, db *sql.DB, name string) {
+		wrong := table(name)
+		wrong.Columns = append(wrong.Columns, sqlresidue.Column{Name: "absent"})
+		for _, spec := range []sqlresidue.Table{table(name), wrong} {
+			r, err := sqlresidue.New(db, spec)
+			require.NoError(t, err)
+			if _, err = r.Forgotten(t.Context(), envelope.Subject{Kind: "customer", ID: "ada@example.com"}, "", true); err != nil {
+				require.NotContains(t, err.Error(), "example.com")
+				require.Contains(t, err.Error(), "the database refused it")
+			}
+		}
+		r, err := sqlresidue.New(db, table(name))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err = r.Forgotten(ctx, envelope.Subject{Kind: "customer", ID: "1"}, "", true)
+		require.ErrorIs(t, err, context.Canceled)
+	})
 }

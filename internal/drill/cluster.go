@@ -97,13 +97,13 @@ type Cluster struct {
 func (m *Machine) NewCluster() *Cluster {
 	m.t.Helper()
 	c := &Cluster{m: m, Data: m.Path("primary"), Archive: m.Path("archive")}
-	m.Run("initdb", "-D", c.Data, "-A", "trust", "-U", "lethe", "-E", "UTF8", "--locale=C", "--no-sync")
+	m.Run("initdb", "-D", c.Data, "-A", "trust", "-U", "lethe", "-E", "UTF8", "--locale=C", "--no-sync", "--wal-segsize=1")
 	m.Run("mkdir", c.Archive)
 	c.configure(
 		"wal_level = replica", "archive_mode = on",
 		"archive_command = 'test ! -f "+c.Archive+"/%f && cp %p "+c.Archive+"/%f'",
 		"listen_addresses = '127.0.0.1'", "unix_socket_directories = '"+m.dir+"'",
-		"shared_buffers = 16MB", "autovacuum = off",
+		"shared_buffers = 16MB", "autovacuum = off", "min_wal_size = 8MB", "wal_keep_size = 64MB",
 		"fsync = off", // nobody cuts the power
 	)
 	c.start()

@@ -244,7 +244,7 @@ func TestRemanencePostgres(t *testing.T) {
 		{"dump from before", []string{dump}}, {"replica's heap", in(replica.Data, "base")}, {"replica's log", in(replica.Data, "pg_wal")},
 	}
 	found := h.table(s, total, places...)
-	for _, name := range []string{"archive of the log", "base backup from before", "dump from before"} {
+	for _, name := range []string{"write-ahead log", "archive of the log", "base backup from before", "dump from before"} {
 		require.GreaterOrEqual(t, found[name]["dead keys"], len(dead), "the scanner does not find what is there: %s", name)
 	}
 	require.NotZero(t, found["heap, after a checkpoint"]["live keys"])
