@@ -24,11 +24,11 @@ var ErrNotForgotten = errors.New("lethe: not forgotten")
 // before. One that fails undoes nothing: the receipt lists it, the error says so,
 // and the next call runs it again.
 //
-// While the subject is held (see Hold) nothing is destroyed: it is suspended at
-// once, and the receipt says Deferred.
+// While the subject is held (see Hold) nothing is destroyed and no Residue runs: it
+// is suspended at once, and the receipt says Deferred.
 func (k *Keyring) Forget(ctx context.Context, s Subject) (Receipt, error) {
 	r, err := k.forget(ctx, s, 0)
-	if err != nil {
+	if err != nil || r.Deferred {
 		return r, err
 	}
 	return k.settle(ctx, r, s, "", true)
@@ -48,11 +48,11 @@ func (k *Keyring) ForgetPurpose(ctx context.Context, s Subject, purpose string) 
 		return Receipt{}, err
 	}
 	r, err := k.forget(ctx, s, pid)
-	if err != nil || r.Deferred { // a deferred one is of both
+	if err != nil {
 		return r, err
 	}
 	already, err := k.forgetTokens(ctx, s, purpose)
-	if err != nil {
+	if err != nil || r.Deferred {
 		return r, err
 	}
 	r.Already = r.Already && already

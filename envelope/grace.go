@@ -71,8 +71,9 @@ func (k *Keyring) Unforget(ctx context.Context, s Subject) error {
 //
 // It goes by this process's clock, and by the time of the ledger's last entry
 // where the clock is behind that. The ledger knows pseudonyms only, so what needs
-// to know whose keys they were (cleaning up indexes by the subject's id) is left
-// to who asked for the forget.
+// to know whose keys they were is not done here: no [Residue] runs. Who asked for the
+// forget cleans up such things when the receipt comes, for instance by calling Forget
+// again, which finds it done and runs them.
 func (k *Keyring) ForgetDue(ctx context.Context) ([]Receipt, error) {
 	if k.closed.Load() {
 		return nil, ErrClosed
@@ -119,38 +120,47 @@ func (k *Keyring) syncDue(ctx context.Context) error {
 	return k.catchUp(ctx)
 }
 
-// forgetOne carries out one deferred forget. The token keys of a purpose go first:
-// the forget of the purpose itself is what ends the waiting.
+// forgetOne carries out one deferred forget, and that of a purpose's token keys
+// with it: these wait by an entry of their own, so that none is left if the process
+// dies in between.
 func (k *Keyring) forgetOne(ctx context.Context, w waiting) (Receipt, error) {
 	uncache := func() { k.uncacheParties(map[SRef]struct{}{w.sref: {}}) }
-	var tokens Receipt
-	if w.pid != 0 {
-		if err := k.readPurposes(ctx); err != nil {
-			return Receipt{}, err
-		}
-		if name, ok := k.purposeName(w.pid); ok {
-			pid, used := k.purposeID(tokenPurpose + name)
-			if used && !k.led.forbids(w.sref, pid) {
-				var err error
-				if tokens, err = k.forgetBy(ctx, w.sref, pid, &w, uncache); err != nil {
-					return Receipt{}, err
-				}
-			}
-		}
-	}
 	r, err := k.forgetBy(ctx, w.sref, w.pid, &w, uncache)
-	if err == nil && r.Seq != 0 && !r.Deferred {
-		var full Receipt
-		if full, err = k.fill(ctx, r, w.sref); err == nil {
-			full.Asked = r.Asked
-			r = full
+	if err != nil {
+		return r, err
+	}
+	if err := k.forgetTokensOf(ctx, w, uncache); err != nil {
+		return r, err
+	}
+	return k.fill(ctx, r, w.sref)
+}
+
+// forgetTokensOf forgets the token keys of the purpose that w is about, if there are any.
+func (k *Keyring) forgetTokensOf(ctx context.Context, w waiting, uncache func()) error {
+	if w.pid == 0 {
+		return nil
+	}
+	if err := k.readPurposes(ctx); err != nil {
+		return err
+	}
+	name, _ := k.purposeName(w.pid)
+	pid, used := k.purposeID(tokenPurpose + name)
+	if !used || k.led.forbids(w.sref, pid) {
+		return nil
+	}
+	k.led.mu.RLock()
+	var asked *waiting // nil: made elsewhere since, by a process that did not know
+	if r := k.led.restraints[w.party]; r != nil {
+		if own, waits := r.waiting[pid]; waits {
+			asked = &own
 		}
 	}
-	if r.Seq != 0 {
-		r.KeyIDs = append(r.KeyIDs, tokens.KeyIDs...)
-		r.Unknown = len(r.KeyIDs) == 0
+	k.led.mu.RUnlock()
+	_, err := k.forgetBy(ctx, w.sref, pid, asked, uncache)
+	if errors.Is(err, errNotDue) { // done by another process
+		return nil
 	}
-	return r, err
+	return err
 }
 
 // ledgerTime is the time that holds and grace periods are judged by. It does not go

@@ -7,6 +7,7 @@ import (
 	"time"
 )
 
+// Sentinel errors of holds, to be tested with errors.Is.
 var (
 	// ErrNotHeld is returned by Release for a hold that is not there.
 	ErrNotHeld = errors.New("lethe: not held")
@@ -129,7 +130,7 @@ func (k *Keyring) commitForget(ctx context.Context, e *LedgerEntry, asked *waiti
 // forgets that wait counts.
 func (k *Keyring) deferForget(ctx context.Context, p party, pid PID, due int64, whileHeld bool) (Receipt, error) {
 	e := &LedgerEntry{Kind: LedgerForgetLater, Tree: k.tree, RefVer: p.refVer, SRef: p.sref, PID: pid, Until: due}
-	out := Receipt{Store: k.id, Deferred: true}
+	out := Receipt{Store: k.id, Tree: k.tree, Deferred: true}
 	err := k.appendLedgerIf(ctx, e, func() error {
 		r, now := k.restraintNow(p)
 		until, forever, held := r.heldUntil(now)
@@ -137,6 +138,7 @@ func (k *Keyring) deferForget(ctx context.Context, p party, pid PID, due int64, 
 			return ErrNotHeld
 		}
 		if k.led.forbids(p.sref, pid) {
+			out.Seq = k.led.forgotBy(p, pid)
 			return ErrForgotten
 		}
 		at := due
@@ -154,12 +156,12 @@ func (k *Keyring) deferForget(ctx context.Context, p party, pid PID, due int64, 
 	})
 	switch {
 	case errors.Is(err, ErrForgotten):
-		return Receipt{Store: k.id, Already: true}, nil
+		return Receipt{Store: k.id, Tree: k.tree, Seq: out.Seq, Already: true}, nil
 	case errors.Is(err, errUnchanged):
 		return out, nil
 	case err != nil:
 		return Receipt{}, err
 	}
-	out.Seq, out.Time = e.Seq, time.Unix(e.Time, 0).UTC()
+	out.Seq, out.Time = e.Seq, unixTime(e.Time)
 	return out, nil
 }

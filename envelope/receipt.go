@@ -18,7 +18,7 @@ import (
 // no personal data: no pseudonym of the subject either. All times are UTC, of
 // whole seconds; zero times are unknown.
 //
-// Everything but Already, Residuals, Everywhere, Forgotten, None and Issued
+// Everything but Already, Asked, Residuals, Everywhere, Forgotten, None and Issued
 // follows from the ledger alone, and [VerifyAgainstLedger] checks it.
 type Receipt struct {
 	Store   StoreID   `json:"store"`
@@ -338,7 +338,7 @@ func (k *Keyring) fill(ctx context.Context, r Receipt, sref SRef) (Receipt, erro
 	if err != nil {
 		return r, fmt.Errorf("lethe: the forget is recorded as ledger entry %d and done; its receipt could not be made, ask Receipt for it: %w", r.Seq, err)
 	}
-	full.Already = r.Already
+	full.Already, full.Asked = r.Already, r.Asked
 	return full, nil
 }
 

@@ -158,6 +158,16 @@ func (l *ledgerState) due(now int64, only *party) []waiting {
 	return out
 }
 
+// forgotBy returns the entry of the forget that covers the purpose, 0 if there is none.
+func (l *ledgerState) forgotBy(p party, pid PID) uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if seq, ok := l.forgot[forgotten{p.refVer, p.sref, pid}]; ok {
+		return seq
+	}
+	return l.forgot[forgotten{p.refVer, p.sref, 0}]
+}
+
 // restrained returns the purposes that are suspended.
 func (l *ledgerState) restrained(p party) (pids []PID) {
 	l.mu.RLock()

@@ -7,6 +7,7 @@ import (
 	"strings"
 )
 
+// Sentinel errors of suspensions, to be tested with errors.Is.
 var (
 	// ErrSuspended: the subject, or this purpose of it, is suspended, or waits to be
 	// forgotten: nothing is opened or sealed for it, and its keys are kept.
