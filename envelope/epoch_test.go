@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -423,7 +422,7 @@ func TestRunEpochs(t *testing.T) {
 	cancel()
 	wg.Wait()
 	require.Empty(t, closed, "one of them closed")
-	require.False(t, strings.Contains(fmt.Sprint(c), "value"))
+	require.NotContains(t, fmt.Sprint(c), "value")
 }
 
 // Of two closers one wins; a close that dies anywhere is done by the next.

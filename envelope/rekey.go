@@ -359,7 +359,7 @@ func (r *rekeyer) node(ctx context.Context, p *PageRow, parent, own *pageKey) er
 	step := RekeyPages{Tree: r.k.tree, Epoch: r.old.epoch, Pages: []PageRow{next}, Seen: map[PageID][]byte{p.Page: p.Wrapped}, PageChildren: map[PageID]int{p.Page: len(children)}}
 	for _, c := range children {
 		key, err := r.childKey(&c, own)
-		if errors.Is(err, errStalePage) && !(r.opts.LeaveDamaged && c.ParentGen < p.Gen) {
+		if errors.Is(err, errStalePage) && (!r.opts.LeaveDamaged || c.ParentGen >= p.Gen) {
 			return err
 		}
 		if err != nil {

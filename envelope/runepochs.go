@@ -32,7 +32,7 @@ func (k *Keyring) RunEpochs(ctx context.Context, events EpochEvents) error {
 		case errors.Is(err, ErrClosed):
 			return err
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // ctx ended, as announced
 		case errors.Is(err, ErrLeased):
 			err = nil
 		}

@@ -249,7 +249,7 @@ type Lease struct {
 	Until time.Time
 }
 
-// ErrLeased: another closer holds the lease.
+// ErrLeased means that another closer holds the lease.
 var ErrLeased = errors.New("envelope: another process is closing the epoch")
 
 // Store keeps wrapped keys. Implementations live in memstore and sqlstore;

@@ -9,7 +9,7 @@ import (
 
 // Sentinel errors of suspensions, to be tested with errors.Is.
 var (
-	// ErrSuspended: the subject, or this purpose of it, is suspended, or waits to be
+	// ErrSuspended says that the subject, or this purpose of it, is suspended, or waits to be
 	// forgotten: nothing is opened or sealed for it, and its keys are kept.
 	ErrSuspended = errors.New("lethe: suspended")
 	// ErrNotSuspended is returned by Resume for what is not suspended.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -64,7 +65,7 @@ func TestEpochAtScale(t *testing.T) {
 
 		began := time.Now()
 		record := func(i int) envelope.Record {
-			return envelope.Record{Name: "r", Scopes: []envelope.Scope{{Subject: envelope.Subject{Kind: "p", ID: fmt.Sprint(i)}}}, Cells: []envelope.Cell{{Field: "f", Plain: []byte("v")}}}
+			return envelope.Record{Name: "r", Scopes: []envelope.Scope{{Subject: envelope.Subject{Kind: "p", ID: strconv.Itoa(i)}}}, Cells: []envelope.Cell{{Field: "f", Plain: []byte("v")}}}
 		}
 		all := make([]envelope.Record, 0, n)
 		for at := 0; at < n; at += 5000 {
@@ -115,7 +116,7 @@ func TestEpochAtScale(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(other.Close)
 		run("open, mostly cold", func() error {
-			rec := all[rand.IntN(n)] //nolint:gosec // which one does not matter
+			rec := all[rand.IntN(n)]
 			rec.Scopes = []envelope.Scope{{Subject: rec.Scopes[0].Subject}}
 			rec.Cells = []envelope.Cell{{Field: "f", Sealed: rec.Cells[0].Sealed}}
 			if err := other.OpenRecords(loadCtx, []envelope.Record{rec}); err != nil {
