@@ -192,8 +192,30 @@ func (k *Keyring) findLeaves(ctx context.Context) error {
 		k.leaves.drop()
 		return storeErr(err)
 	}
+	if open, _, err = k.sound(ctx, open); err != nil {
+		k.leaves.drop()
+		return err
+	}
 	k.leaves.give(k.fanOut, open...)
 	return nil
+}
+
+// sound returns those of rows that open, and their keys. A page that was damaged or
+// put back from an old copy must not keep new people from being sealed elsewhere.
+func (k *Keyring) sound(ctx context.Context, rows []PageRow) ([]PageRow, map[PageID]*pageKey, error) {
+	keys := make(map[PageID]*pageKey, len(rows))
+	kept := rows[:0]
+	for i := range rows {
+		one, err := k.resolvePages(ctx, rows[i:i+1])
+		switch {
+		case err == nil:
+			keys[rows[i].Page] = one[rows[i].Page]
+			kept = append(kept, rows[i])
+		case !errors.Is(err, errStalePage) && !errors.Is(err, ErrDecrypt) && !errors.Is(err, ErrKeyMissing):
+			return nil, nil, err
+		}
+	}
+	return kept, keys, nil
 }
 
 // growth collects the pages an insert adds.
@@ -229,7 +251,7 @@ func (k *Keyring) grow(ctx context.Context, g *growth, level uint8, n int) ([]Pa
 	if err != nil {
 		return nil, storeErr(err)
 	}
-	keys, err := k.resolvePages(ctx, parents)
+	parents, keys, err := k.sound(ctx, parents)
 	if err != nil {
 		return nil, err
 	}

@@ -22,11 +22,16 @@ type rekeyer struct {
 	dirty   map[PageID]uint64 // by the ledger, up to the beginning of the close
 	damaged map[PageID]bool   // pages that do not open, or have keys that do not; left as they are
 	lease   time.Time         // until when it is ours
+	giveUp  bool              // rows that stay older than their parents are damaged
 }
 
 // rekeyBatch is how many leaves, 64 keys each, one transaction re-keys: few
 // enough that nobody who waits for one of them notices.
 const rekeyBatch = 4
+
+// staleAttempts is how often rows that do not fit their parents are read again
+// before a close with LeaveDamaged takes them for damaged.
+const staleAttempts = 5
 
 // leaseFor is how long a closer that died keeps others from closing.
 const leaseFor = 15 * time.Second
@@ -63,6 +68,9 @@ func (r *rekeyer) each(ctx context.Context, step string, ids []PageID, size int,
 			}
 			if !errors.Is(err, ErrStoreConflict) && !errors.Is(err, errStalePage) {
 				return storeErr(err)
+			}
+			if attempt == staleAttempts && r.opts.LeaveDamaged && errors.Is(err, errStalePage) {
+				r.giveUp = true // they do not change: they were put back
 			}
 			if attempt == 50 {
 				return fmt.Errorf("lethe: pages of the key tree keep changing, or were put back from an old copy: %w: %w", ErrUnavailable, err)
@@ -122,6 +130,28 @@ func (k *Keyring) pagesOf(ctx context.Context, ids []PageID) (out []PageRow, err
 	return out, nil
 }
 
+// resolve unwraps the keys of rows. One that was put back from an old copy gets an
+// err where such rows are given up, and fails the call otherwise.
+func (r *rekeyer) resolve(ctx context.Context, rows []PageRow, leaves bool) (map[PageID]*pageKey, error) {
+	out, err := r.k.resolveKeeping(ctx, rows, leaves)
+	if !r.giveUp || !errors.Is(err, errStalePage) {
+		return out, err
+	}
+	out = make(map[PageID]*pageKey, len(rows))
+	for i := range rows {
+		one, err := r.k.resolveKeeping(ctx, rows[i:i+1], leaves)
+		switch {
+		case err == nil:
+			out[rows[i].Page] = one[rows[i].Page]
+		case errors.Is(err, errStalePage):
+			out[rows[i].Page] = &pageKey{err: fmt.Errorf("%w: page %d, or one above it, was put back from an old copy", ErrDecrypt, rows[i].Page)}
+		default:
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // parentsOf unwraps the keys of the parents of pages; the root is under 0.
 func (r *rekeyer) parentsOf(ctx context.Context, pages []PageRow) (map[PageID]*pageKey, error) {
 	var ids []PageID
@@ -136,7 +166,7 @@ func (r *rekeyer) parentsOf(ctx context.Context, pages []PageRow) (map[PageID]*p
 	if err != nil {
 		return nil, err
 	}
-	out, err := r.k.resolveEach(ctx, rows)
+	out, err := r.resolve(ctx, rows, true)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +199,7 @@ func (r *rekeyer) leaves(ctx context.Context, ids []PageID) error {
 	if err != nil {
 		return err
 	}
-	own, err := r.k.resolveKeeping(ctx, rows, false)
+	own, err := r.resolve(ctx, rows, false)
 	if err != nil {
 		return err
 	}
@@ -195,6 +225,9 @@ func (r *rekeyer) leaves(ctx context.Context, ids []PageID) error {
 func (r *rekeyer) leaf(ctx context.Context, p *PageRow, parent *pageKey, own map[PageID]*pageKey, step *RekeyPages) error {
 	// The page's own key may be in memory though its parent's row is gone or damaged.
 	if err := cmp.Or(own[p.Page].err, parent.err); err != nil {
+		return r.leave(p.Page, err)
+	}
+	if err := parentErr(p, parent); err != nil {
 		return r.leave(p.Page, err)
 	}
 	children, err := r.k.store.KeysOfPage(ctx, r.k.tree, p.Page)
@@ -246,6 +279,15 @@ func (r *rekeyer) leaf(ctx context.Context, p *PageRow, parent *pageKey, own map
 	step.Keys = append(step.Keys, keys...)
 	step.Drop = append(step.Drop, drop...)
 	return nil
+}
+
+// parentErr says why nothing can be wrapped under the parent of p, whose own key
+// may still be known from before.
+func parentErr(p *PageRow, parent *pageKey) error {
+	if parent == nil {
+		return fmt.Errorf("%w: page %d names a parent the store does not have", ErrKeyMissing, p.Page)
+	}
+	return parent.err
 }
 
 // tolerate returns nil for damage that is to be left as it is. Who closes an epoch
@@ -327,7 +369,7 @@ func (r *rekeyer) nodes(ctx context.Context, ids []PageID) error {
 	if err != nil {
 		return err
 	}
-	own, err := r.k.resolveKeeping(ctx, rows, false)
+	own, err := r.resolve(ctx, rows, false)
 	if err != nil {
 		return err
 	}
@@ -341,6 +383,9 @@ func (r *rekeyer) nodes(ctx context.Context, ids []PageID) error {
 
 func (r *rekeyer) node(ctx context.Context, p *PageRow, parent, own *pageKey) error {
 	if err := cmp.Or(own.err, parent.err); err != nil {
+		return r.leave(p.Page, err)
+	}
+	if err := parentErr(p, parent); err != nil {
 		return r.leave(p.Page, err)
 	}
 	children, err := r.k.store.ChildPages(ctx, r.k.tree, p.Page)
@@ -424,7 +469,7 @@ func (r *rekeyer) verify(ctx context.Context) error {
 		var keys map[PageID]*pageKey
 		for attempt := 0; ; attempt++ {
 			var err error
-			if keys, err = r.k.resolveKeeping(ctx, rows, false); err == nil {
+			if keys, err = r.resolve(ctx, rows, false); err == nil {
 				break
 			}
 			if !errors.Is(err, errStalePage) {
@@ -433,12 +478,10 @@ func (r *rekeyer) verify(ctx context.Context) error {
 			if err := r.still(ctx); err != nil {
 				return err
 			}
-			if attempt == 5 && !r.opts.LeaveDamaged {
+			if attempt == staleAttempts && !r.opts.LeaveDamaged {
 				return fmt.Errorf("%w: a page of the key store was put back from an old copy", ErrDecrypt)
 			}
-			if attempt == 5 {
-				return nil
-			}
+			r.giveUp = r.giveUp || attempt == staleAttempts
 			ids := make([]PageID, len(rows))
 			for i := range rows {
 				ids[i] = rows[i].Page

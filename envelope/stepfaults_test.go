@@ -146,6 +146,15 @@ func (s *faultScene) settle(t testing.TB) (orphans int) {
 		require.Equal(t, [3]int{len(s.live), len(s.forgotten), 0}, [3]int{open, forgotten, missing})
 	}
 	look()
+	// Life goes on in what was left behind.
+	s.live = append(slices.Clone(s.live), s.e.seal(k, "between", 2)...)
+	late := s.live[len(s.live)-3 : len(s.live)-1]
+	s.forgotten, s.live = append(slices.Clone(s.forgotten), late...), append(slices.Clone(s.live[:len(s.live)-3]), s.live[len(s.live)-1])
+	for i := range late {
+		_, err := k.Forget(t.Context(), late[i].Scopes[0].Subject)
+		require.NoError(t, err)
+	}
+	look()
 	for i := range s.victim {
 		_, err := k.Forget(t.Context(), s.victim[i].Scopes[0].Subject)
 		require.NoError(t, err)
