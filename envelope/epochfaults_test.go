@@ -3,6 +3,7 @@ package envelope_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -165,7 +166,7 @@ func TestWrongLedger(t *testing.T) {
 		require.NoError(t, err)
 		other, err := newFaultScene(t, "close").ledger.Read(t.Context(), 0)
 		require.NoError(t, err)
-		forked := append(entries[:len(entries)-1:len(entries)-1], other[len(entries)-1:]...)
+		forked := slices.Concat(entries[:len(entries)-1], other[len(entries)-1:])
 		for name, l := range map[string]*memledger.Ledger{"none": {}, "cut off": ledgerOf(t, entries[:len(entries)-1]), "another's": ledgerOf(t, other), "forked": ledgerOf(t, forked)} {
 			run := func(ledger envelope.Ledger) error {
 				opts := s.opts()
@@ -240,7 +241,7 @@ func TestSomeTablesPutBack(t *testing.T) {
 		require.NoError(t, err)
 		_, err = k.CloseEpoch(t.Context(), envelope.CloseOptions{})
 		require.NoError(t, err)
-		in.exec("CREATE TABLE right_one AS SELECT * FROM " + table)
+		in.exec("CREATE TABLE right_one AS SELECT * FROM " + table) //nolint:unqueryvet // whatever columns it has
 		in.exec("DELETE FROM " + table)
 		in.back(table, "1 = 1")
 		_, err = w.open("live.db")
@@ -252,7 +253,7 @@ func TestSomeTablesPutBack(t *testing.T) {
 			require.Error(t, err, table)
 		}
 		in.exec("DELETE FROM " + table)
-		in.exec("INSERT INTO " + table + " SELECT * FROM right_one")
+		in.exec("INSERT INTO " + table + " SELECT * FROM right_one") //nolint:unqueryvet // whatever columns it has
 		open, forgotten, _ := w.opened(w.ring("live.db"), recs)
 		require.Equal(t, [2]int{49, 1}, [2]int{open, forgotten})
 	}
