@@ -65,7 +65,8 @@ func (k *Keyring) Unforget(ctx context.Context, s Subject) error {
 
 // ForgetDue carries out the forgets that were deferred, whose grace has passed and
 // that no hold is in the way of, and returns their receipts; Asked says which
-// request each answers. RunEpochs calls it. Any number of processes may call it: a
+// request each answers: two answer one for a purpose that has token keys, whose
+// forget is an entry of its own. RunEpochs calls it. Any number of processes may call it: a
 // forget happens once. An error leaves the others done and this one to the next
 // call, also of one that died in between.
 //
@@ -88,12 +89,10 @@ func (k *Keyring) forgetWaiting(ctx context.Context, only *party) ([]Receipt, er
 	var out []Receipt
 	var errs []error
 	for _, w := range k.led.due(k.ledgerTime(), only) {
-		r, err := k.forgetOne(ctx, w)
+		receipts, err := k.forgetOne(ctx, w)
+		out = append(out, receipts...)
 		if errors.Is(err, errNotDue) { // another process did it, or it was undone
 			continue
-		}
-		if r.Seq != 0 {
-			out = append(out, r)
 		}
 		if err != nil {
 			errs = append(errs, err)
@@ -121,36 +120,34 @@ func (k *Keyring) syncDue(ctx context.Context) error {
 
 // forgetOne carries out one deferred forget. The token keys of a purpose go first:
 // the forget of the purpose itself is what ends the waiting.
-func (k *Keyring) forgetOne(ctx context.Context, w waiting) (Receipt, error) {
-	uncache := func() { k.uncacheParties(map[SRef]struct{}{w.sref: {}}) }
-	var tokens Receipt
+func (k *Keyring) forgetOne(ctx context.Context, w waiting) (out []Receipt, err error) {
+	pids := []PID{w.pid}
 	if w.pid != 0 {
-		if err := k.readPurposes(ctx); err != nil {
-			return Receipt{}, err
+		tokens, err := k.tokensOf(ctx, w.pid)
+		if err != nil {
+			return nil, err
 		}
-		if name, ok := k.purposeName(w.pid); ok {
-			pid, used := k.purposeID(tokenPurpose + name)
-			if used && !k.led.forbids(w.sref, pid) {
-				var err error
-				if tokens, err = k.forgetBy(ctx, w.sref, pid, &w, uncache); err != nil {
-					return Receipt{}, err
-				}
+		if tokens != 0 && !k.led.forbids(w.sref, tokens) {
+			pids = []PID{tokens, w.pid}
+		}
+	}
+	for _, pid := range pids {
+		r, err := k.forgetBy(ctx, w.sref, pid, &w, func() { k.uncacheParties(map[SRef]struct{}{w.sref: {}}) })
+		if err == nil {
+			var full Receipt
+			if full, err = k.fill(ctx, r, w.sref); err == nil {
+				full.Asked = r.Asked
+				r = full
 			}
 		}
-	}
-	r, err := k.forgetBy(ctx, w.sref, w.pid, &w, uncache)
-	if err == nil && r.Seq != 0 && !r.Deferred {
-		var full Receipt
-		if full, err = k.fill(ctx, r, w.sref); err == nil {
-			full.Asked = r.Asked
-			r = full
+		if r.Seq != 0 {
+			out = append(out, r)
+		}
+		if err != nil {
+			return out, err
 		}
 	}
-	if r.Seq != 0 {
-		r.KeyIDs = append(r.KeyIDs, tokens.KeyIDs...)
-		r.Unknown = len(r.KeyIDs) == 0
-	}
-	return r, err
+	return out, nil
 }
 
 // ledgerTime is the time that holds and grace periods are judged by. It does not go

@@ -114,8 +114,21 @@ func TestHoldThatEnds(t *testing.T) {
 	c.set(2 * time.Hour)
 	done, err := k.ForgetDue(t.Context())
 	require.NoError(t, err)
-	require.Len(t, done, 1)
-	require.Len(t, done[0].KeyIDs, 2, "the purpose's key and its token key")
+	require.Len(t, done, 2, "the purpose's token key and its key")
+	entries, err := w.ledger.Read(t.Context(), 0)
+	require.NoError(t, err)
+	for _, one := range done {
+		require.Len(t, one.KeyIDs, 1)
+		require.Equal(t, r.Seq, one.Asked)
+		require.NoError(t, envelope.VerifyAgainstLedger(one, entries))
+		one.Asked--
+		require.ErrorIs(t, envelope.VerifyAgainstLedger(one, entries), envelope.ErrNotVerified)
+		one.Asked = one.Seq
+		require.ErrorIs(t, envelope.VerifyAgainstLedger(one, entries), envelope.ErrNotVerified)
+		one.Asked, one.Deferred = r.Seq, true
+		require.ErrorIs(t, envelope.VerifyAgainstLedger(one, entries), envelope.ErrNotVerified)
+	}
+	require.Contains(t, r.String(), "DEFERRED")
 	require.ErrorIs(t, openErr(t, k, likes), envelope.ErrForgotten)
 	_, err = secrets(t, k, owner("ada", "marketing"), true)
 	require.ErrorIs(t, err, envelope.ErrForgotten)
