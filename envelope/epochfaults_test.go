@@ -102,6 +102,7 @@ func TestCloseKeepsTheKMSKey(t *testing.T) {
 	other, err := envelope.NewKeyring(t.Context(), w.store("live.db"), first, opts)
 	require.NoError(t, err)
 	t.Cleanup(other.Close)
+	other.SetNow(func() time.Time { return w.now })
 	_, err = k.Forget(t.Context(), recs[0].Scopes[0].Subject)
 	require.NoError(t, err)
 	_, err = other.CloseEpoch(t.Context(), envelope.CloseOptions{})
