@@ -56,24 +56,35 @@ type Closed struct {
 //
 // The store stays in use: the work is done in small transactions, the tree is whole
 // after each. It is idempotent, does nothing where nothing was removed, and may be
-// interrupted at any point: the next call does what is left. Of several closers one
+// interrupted at any point: the next call does what is left. The store stays under
+// the KMS key it is under, if that is configured; [Keyring.RewrapKEK] moves it. Of several closers one
 // wins; the others get ErrLeased, or ErrUnavailable if they were overtaken.
 //
 // It returns ErrDecrypt or ErrKeyMissing if rows of the store were damaged,
 // ErrUnavailable if the store or the KMS is away, ErrLedger if the ledger cannot
 // be written. The old root stays the active one then.
 func (k *Keyring) CloseEpoch(ctx context.Context, opts CloseOptions) (Closed, error) {
+	return k.closeEpoch(ctx, closing{CloseOptions: opts})
+}
+
+// keyOfRoot is the configured KMS key that a root hangs on, or the first one: a
+// process that prefers another key must not undo a RewrapKEK by the way.
+func (k *Keyring) keyOfRoot(uri string) kms.Key {
 	k.keyMu.RLock()
-	key := k.keys[0]
-	k.keyMu.RUnlock()
-	return k.closeEpoch(ctx, closing{CloseOptions: opts, key: key})
+	defer k.keyMu.RUnlock()
+	for _, key := range k.keys {
+		if keyURI(key) == uri {
+			return key
+		}
+	}
+	return k.keys[0]
 }
 
 // closing is a close: on request, to move to another KMS key, or of a restore.
 type closing struct {
 	CloseOptions
 
-	key   kms.Key // guarded
+	key   kms.Key // guarded; nil: the one the active root hangs on
 	force bool    // also if nothing was removed
 }
 
@@ -87,14 +98,18 @@ func (k *Keyring) closeEpoch(ctx context.Context, c closing) (out Closed, err er
 	if err := k.catchUp(ctx); err != nil {
 		return out, err
 	}
-	if err := k.completeSwitch(ctx); err != nil {
-		return out, err
-	}
 	old, err := k.rootKey(ctx, true)
 	if err != nil {
 		return out, err
 	}
+	// After the root was read, so that the ledger knows that it was the active one.
+	if err := k.completeSwitch(ctx); err != nil {
+		return out, err
+	}
 	out.Epoch = old.epoch
+	if c.key == nil {
+		c.key = k.keyOfRoot(old.uri)
+	}
 	r := &rekeyer{k: k, old: old, opts: c.CloseOptions, out: &out, damaged: map[PageID]bool{}}
 	pending, missing, err := r.dirtyLeaves(ctx)
 	if err != nil {
@@ -133,6 +148,9 @@ func (k *Keyring) closeEpoch(ctx context.Context, c closing) (out Closed, err er
 	}
 	r.dirty = maps.Clone(k.led.dirtyPages())
 	maps.DeleteFunc(r.dirty, func(_ PageID, d uint64) bool { return d >= r.epoch }) // for the next close
+	if err := r.addMarked(ctx); err != nil {
+		return out, err
+	}
 	if err := r.rekey(ctx, scope); err != nil {
 		return out, err
 	}
@@ -201,6 +219,23 @@ func (r *rekeyer) noteMarked(ctx context.Context, rows []PageRow) error {
 	return r.k.appendLedger(ctx, &LedgerEntry{Kind: LedgerForgetMore, Tree: r.k.tree, Epoch: r.old.epoch, Pages: unknown})
 }
 
+// addMarked adds the pages that the store calls dirty: a forget from before the
+// beginning may have been applied since by a process that died before it noted a
+// key it found only then, and its receipt counts on this close.
+func (r *rekeyer) addMarked(ctx context.Context) error {
+	rows, err := r.k.store.DirtyPages(ctx, r.k.tree)
+	if err != nil {
+		return storeErr(err)
+	}
+	for i := range rows {
+		p := &rows[i]
+		if _, listed := r.dirty[p.Page]; !listed && p.Level == 0 && p.DirtyEpoch != 0 && p.Gen < r.epoch {
+			r.dirty[p.Page] = r.epoch - 1
+		}
+	}
+	return nil
+}
+
 // beginEpoch makes the new epoch's handle and records it, with a number that no
 // other closer has, before anything is wrapped under it.
 func (k *Keyring) beginEpoch(ctx context.Context, r *rekeyer, c closing, scope string) (rootHandle, error) {
@@ -215,6 +250,9 @@ func (k *Keyring) beginEpoch(ctx context.Context, r *rekeyer, c closing, scope s
 		h, err := newHandle(ctx, c.key, k.id, r.epoch, k.opts)
 		if err != nil {
 			return h, err
+		}
+		if h.semantics == "" && r.old.semantics != "" && h.uri == r.old.uri {
+			return h, fmt.Errorf("%w: the key store hangs on a handle of the KMS key %q, which is configured here without handles: what it wraps could not be destroyed, and might be with a handle; configure it as in the other processes", ErrWrongKey, h.uri)
 		}
 		e := &LedgerEntry{Kind: LedgerRootBegin, Tree: k.tree, Epoch: r.epoch, KMSHandle: h.handle, Window: window, Scope: scope}
 		if h.semantics != "" {

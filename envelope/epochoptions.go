@@ -11,6 +11,8 @@ import (
 // EpochOptions configure forgetting that survives backups. From them and from
 // what the KMS says of its handles follows T, the time after which a forgotten
 // person is beyond the reach of every backup (see [Keyring.Promise]).
+// Give all processes that use a store the same: each close goes by those of the
+// process that makes it, the others' promises by their own.
 type EpochOptions struct {
 	// Every is E, how long an epoch lasts at most: 1 minute to 90 days; a day by
 	// default. Close it that often: [Keyring.RunEpochs] does, or a job that calls
@@ -62,7 +64,8 @@ type Promise struct {
 	// Backups is T: after it no backup of the key store or of the data opens what
 	// was forgotten, with whatever the KMS still holds. 0: there is no such time,
 	// and None says why. T = max(Everywhere, E + C + W + P), where P is how long
-	// the KMS takes.
+	// the KMS takes; with C for E if a close may take longer than an epoch lasts, and
+	// more while the handle of an earlier epoch is with a KMS that takes longer.
 	Backups time.Duration
 	None    string
 	// Caveats are what can undo it in spite of the time, for people.
@@ -96,13 +99,27 @@ func (k *Keyring) promise(semantics string) Promise {
 		p.None = "the key store says something of its KMS handle that this version does not know"
 		return p
 	}
+	retire := max(o.Every, o.CloseTime) + o.CloseTime + o.window()
+	p.Backups = max(p.Everywhere, retire+sem.MinDelay)
+	now := k.now()
 	for _, s := range k.led.pendingErasures() {
-		if s.semantics == "" && s.active != 0 {
-			p.None = fmt.Sprintf("epoch %d hung on the KMS key %q, which cannot be destroyed in part: who has a backup of that time and the key opens what was sealed then, until you destroy the key by hand and call ConfirmErased", s.epoch, s.uri)
+		if s.active == 0 {
+			continue
+		}
+		if s.semantics == "" {
+			p.Backups = 0
+			p.None = fmt.Sprintf("epoch %d hung on the KMS key %q, which cannot be destroyed in part: who has a backup of that time and the key opens what was sealed then, until you destroy the key by hand and call ConfirmErased", s.epoch, s.handle)
 			return p
 		}
+		earlier, err := kms.ParseEraseSemantics(s.semantics)
+		if err != nil {
+			p.Backups, p.None = 0, fmt.Sprintf("this version does not know what the destruction of the handle of epoch %d is worth", s.epoch)
+			return p
+		}
+		// The next close makes it due no later than the present one's handle.
+		due := min(unixTime(s.due).Sub(now), retire) + earlier.MinDelay
+		p.Backups = max(p.Backups, due, unixTime(s.until).Sub(now))
 	}
-	p.Backups = max(p.Everywhere, o.Every+o.CloseTime+o.window()+sem.MinDelay)
 	if sem.Cancelable {
 		p.Caveats = append(p.Caveats, "until then whoever has the rights at the KMS can cancel the destruction")
 	}

@@ -11,7 +11,7 @@ import (
 type epochState struct {
 	epoch     uint64
 	uri       string
-	handle    string
+	handle    string // of a whole KMS key: its URI
 	semantics string // "": the handle cannot be erased
 	begun     int64  // Unix seconds of the entry that allocated it
 	beginSeq  uint64
@@ -79,6 +79,20 @@ func (l *ledgerState) pendingErasures() (out []epochState) {
 	}
 	slices.SortFunc(out, func(a, b epochState) int { return int(int64(a.epoch) - int64(b.epoch)) })
 	return out
+}
+
+// plainAfter finds an epoch later than s that needs the KMS key of s as a whole and
+// that the store is in, may switch to, or may still be restored to at the time now.
+// Where handles are versions of a key, such a root is wrapped by the latest of them.
+func (l *ledgerState) plainAfter(s *epochState, now int64) (epoch uint64, found bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, t := range l.epochs {
+		if t.epoch > s.epoch && t.semantics == "" && t.handle == s.uri && t.erased == 0 && (t.retired == 0 || now < t.due) {
+			return t.epoch, true
+		}
+	}
+	return 0, false
 }
 
 // oldestLive is the first epoch that a store was in and whose handle is not

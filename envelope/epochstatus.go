@@ -11,7 +11,7 @@ import (
 type EpochStatus struct {
 	Epoch   uint64
 	Since   time.Time // when the store switched to it
-	Overdue bool      // it is older than Options.Epochs.Every and keys were forgotten in it
+	Overdue bool      // its close began longer ago than Options.Epochs.Every, and keys were forgotten since
 	// DirtyPages lost a key that the root of this epoch still reaches in backups.
 	DirtyPages int
 	// Pending are the handles of earlier epochs that may still unwrap.
@@ -45,8 +45,10 @@ func (k *Keyring) Status(ctx context.Context) (EpochStatus, error) {
 		return st, err
 	}
 	st.Epoch, st.Incarnation = tree.ActiveEpoch, meta.Incarnation
+	var age time.Duration
 	if s, ok := k.led.epochOf(tree.ActiveEpoch); ok {
 		st.Since = unixTime(s.active)
+		age = k.now().Sub(unixTime(s.begun))
 	}
 	dirty := k.led.dirtyPages()
 	ids := make([]PageID, 0, len(dirty))
@@ -64,7 +66,9 @@ func (k *Keyring) Status(ctx context.Context) (EpochStatus, error) {
 			st.DirtyPages++
 		}
 	}
-	st.Overdue = st.DirtyPages > 0 && k.now().Sub(st.Since) > k.opts.Epochs.Every
+	// From when the close into it began: what was forgotten since then waits for the
+	// next. A beginning in the future is of a clock that was wrong, and no reason to wait.
+	st.Overdue = st.DirtyPages > 0 && (age > k.opts.Epochs.Every || age < -time.Minute)
 	for _, s := range k.led.pendingErasures() {
 		if s.active != 0 || s.semantics != "" {
 			st.Pending = append(st.Pending, s.erasure())
@@ -102,7 +106,7 @@ func (s EpochStatus) String() string {
 	for _, e := range s.Pending {
 		switch {
 		case e.Semantics == "":
-			fmt.Fprintf(&b, "epoch %d: the KMS key %q cannot be destroyed in part\n", e.Epoch, e.URI)
+			fmt.Fprintf(&b, "epoch %d: the KMS key %q cannot be destroyed in part\n", e.Epoch, e.Handle)
 		case !e.Ordered.IsZero():
 			fmt.Fprintf(&b, "epoch %d: destruction of %q ordered on %s, done on %s\n", e.Epoch, e.Handle, at(e.Ordered), at(e.Until))
 		default:
