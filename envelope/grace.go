@@ -72,8 +72,9 @@ func (k *Keyring) Unforget(ctx context.Context, s Subject) error {
 //
 // It goes by this process's clock, and by the time of the ledger's last entry
 // where the clock is behind that. The ledger knows pseudonyms only, so what needs
-// to know whose keys they were (cleaning up indexes by the subject's id) is left
-// to who asked for the forget.
+// to know whose keys they were (a [Residue], say, that cleans up indexes by the
+// subject's id) is left to who asked for the forget: call Forget once more when it
+// is due. Receipts say so where there are residues.
 func (k *Keyring) ForgetDue(ctx context.Context) ([]Receipt, error) {
 	if k.closed.Load() {
 		return nil, ErrClosed
@@ -81,8 +82,13 @@ func (k *Keyring) ForgetDue(ctx context.Context) ([]Receipt, error) {
 	return k.forgetWaiting(ctx, nil)
 }
 
-// forgetWaiting is ForgetDue for all subjects or for one.
-func (k *Keyring) forgetWaiting(ctx context.Context, only *party) ([]Receipt, error) {
+// forgetWaiting is ForgetDue for all subjects, or for one, whose residues run too.
+func (k *Keyring) forgetWaiting(ctx context.Context, s *Subject) ([]Receipt, error) {
+	var only *party
+	if s != nil {
+		p := k.party(*s)
+		only = &p
+	}
 	if err := k.syncDue(ctx); err != nil {
 		return nil, err
 	}
@@ -90,6 +96,12 @@ func (k *Keyring) forgetWaiting(ctx context.Context, only *party) ([]Receipt, er
 	var errs []error
 	for _, w := range k.led.due(k.ledgerTime(), only) {
 		receipts, err := k.forgetOne(ctx, w)
+		if err == nil && len(receipts) > 0 {
+			last := &receipts[len(receipts)-1]
+			var found []Residual
+			found, err = k.residuesOf(ctx, w, s)
+			last.Residuals = append(last.Residuals, found...)
+		}
 		out = append(out, receipts...)
 		if errors.Is(err, errNotDue) { // another process did it, or it was undone
 			continue
@@ -102,6 +114,19 @@ func (k *Keyring) forgetWaiting(ctx context.Context, only *party) ([]Receipt, er
 		}
 	}
 	return out, errors.Join(errs...)
+}
+
+// residuesOf runs the residues of a forget that was deferred, if it is known whose
+// it is.
+func (k *Keyring) residuesOf(ctx context.Context, w waiting, s *Subject) ([]Residual, error) {
+	if s == nil {
+		return k.residues.notRun(), nil
+	}
+	name, ok := k.purposeName(w.pid)
+	if w.pid != 0 && !ok {
+		return k.residues.notRun(), nil
+	}
+	return k.residues.forgotten(ctx, *s, name, w.pid == 0)
 }
 
 // syncDue learns what other processes asked for, and completes in the store what

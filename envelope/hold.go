@@ -59,9 +59,10 @@ func (k *Keyring) Hold(ctx context.Context, s Subject, until time.Time, reason s
 }
 
 // Release ends the subject's hold for a reason and, if that was the last, carries
-// out the forgets it deferred that are due; the receipts are theirs. ErrNotHeld:
-// there is no such hold. After another error the release may be recorded and a
-// forget not carried out: ForgetDue does what is left.
+// out the forgets it deferred that are due; the receipts are theirs. Every [Residue]
+// runs as for Forget. ErrNotHeld: there is no such hold. After another error the
+// release may be recorded and a forget not carried out: ForgetDue does what is left,
+// but for residues, which Forget does.
 func (k *Keyring) Release(ctx context.Context, s Subject, reason string) ([]Receipt, error) {
 	if err := validReason(reason); err != nil {
 		return nil, err
@@ -78,8 +79,7 @@ func (k *Keyring) Release(ctx context.Context, s Subject, reason string) ([]Rece
 	if err != nil {
 		return nil, err
 	}
-	p := k.party(s)
-	return k.forgetWaiting(ctx, &p)
+	return k.forgetWaiting(ctx, &s)
 }
 
 func validReason(reason string) error {

@@ -26,8 +26,8 @@ type residues struct {
 	all []Residue
 }
 
-// AddResidue makes every later Forget and ForgetPurpose in this process run r
-// after the keys are gone. Add residues at the start, in every process that
+// AddResidue makes every later Forget, ForgetPurpose and Release in this process
+// run r after the keys are gone; ForgetDue cannot. Add residues at the start, in every process that
 // forgets. A Residue with a String method is named by it where it fails, and by
 // its type otherwise. nil is ignored.
 func (k *Keyring) AddResidue(r Residue) {
@@ -51,13 +51,27 @@ func (x *residues) forgotten(ctx context.Context, s Subject, purpose string, all
 		if err == nil {
 			continue
 		}
-		name := fmt.Sprintf("%T", r)
-		if named, ok := r.(fmt.Stringer); ok {
-			name = named.String()
-		}
+		name := residueName(r)
 		// Not the error's text: a driver's may repeat the subject's id.
 		out = append(out, Residual{Kind: ResidualFailed, Name: name, Note: "not done: call Forget again"})
 		errs = append(errs, fmt.Errorf("lethe: the keys are gone, and what else must go with them in %s is not yet: call Forget again: %w", name, err))
 	}
 	return out, errors.Join(errs...)
+}
+
+// notRun is for a forget of which nobody knows whose it is.
+func (x *residues) notRun() (out []Residual) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, r := range x.all {
+		out = append(out, Residual{Kind: ResidualFailed, Name: residueName(r), Note: "not done: the ledger does not say whose keys these were: call Forget for the subject"})
+	}
+	return out
+}
+
+func residueName(r Residue) string {
+	if named, ok := r.(fmt.Stringer); ok {
+		return named.String()
+	}
+	return fmt.Sprintf("%T", r)
 }
