@@ -133,6 +133,16 @@ func (k *Keyring) closeEpoch(ctx context.Context, c closing) (out Closed, err er
 	}
 	r.dirty = maps.Clone(k.led.dirtyPages())
 	maps.DeleteFunc(r.dirty, func(_ PageID, d uint64) bool { return d >= r.epoch }) // for the next close
+	// What was forgotten before the beginning is gone from the store by now, and whoever
+	// removed it may have died before the ledger had the keys found only then. A receipt
+	// without that entry goes by this close, so their pages belong to it.
+	marked, err := k.store.DirtyPages(ctx, k.tree)
+	if err != nil {
+		return out, storeErr(err)
+	}
+	for i := range marked {
+		r.dirty[marked[i].Page] = max(r.dirty[marked[i].Page], r.old.epoch)
+	}
 	if err := r.rekey(ctx, scope); err != nil {
 		return out, err
 	}

@@ -51,12 +51,16 @@ func (k *Keyring) ForgetPurpose(ctx context.Context, s Subject, purpose string) 
 	if err != nil || r.Deferred { // a deferred one is of both
 		return r, err
 	}
-	already, err := k.forgetTokens(ctx, s, purpose)
+	tokens, err := k.forgetTokens(ctx, s, purpose)
 	if err != nil {
 		return r, err
 	}
-	r.Already = r.Already && already
-	return k.settle(ctx, r, s, purpose, false)
+	r.Already = r.Already && tokens.Already
+	r, err = k.settle(ctx, r, s, purpose, false)
+	if tokens.Deferred {
+		r.Residuals = append(r.Residuals, Residual{Kind: ResidualSurviving, Name: "token keys", Note: "the subject was held meanwhile: the purpose's token keys are suspended, and forgotten when the hold has ended"})
+	}
+	return r, err
 }
 
 func (k *Keyring) forget(ctx context.Context, s Subject, pid PID) (Receipt, error) {

@@ -154,7 +154,7 @@ func (k *Keyring) deferForget(ctx context.Context, p party, pid PID, due int64, 
 	})
 	switch {
 	case errors.Is(err, ErrForgotten):
-		return Receipt{Store: k.id, Already: true}, nil
+		return Receipt{Store: k.id, Tree: k.tree, Seq: k.led.forgetOf(p.sref, pid), Already: true}, nil
 	case errors.Is(err, errUnchanged):
 		return out, nil
 	case err != nil:

@@ -213,6 +213,7 @@ func TestForgetAfterAndUnforget(t *testing.T) {
 	r, err = k.ForgetAfter(t.Context(), person("ada"), time.Hour)
 	require.NoError(t, err)
 	require.True(t, r.Already && !r.Deferred)
+	require.NotZero(t, r.Seq)
 }
 
 // A Forget in the grace period does not wait; a hold makes it final, and later.
@@ -359,4 +360,32 @@ func TestRunEpochsForgetsWhatIsDue(t *testing.T) {
 	}, 5*time.Second, 20*time.Millisecond)
 	cancel()
 	require.NoError(t, all.Wait())
+}
+
+// A hold between the two forgets of a purpose: the receipt does not claim both.
+func TestHoldBetweenAPurposeAndItsTokenKeys(t *testing.T) {
+	w := newWorld(t)
+	other := w.ring(t)
+	led := &hookedLedger{Ledger: w.ledger}
+	w.ledger = led
+	k := w.ring(t)
+	_, err := secrets(t, k, owner("ada", "marketing"), true)
+	require.NoError(t, err)
+	seal(t, k, withPurpose(record("ada", "l"), "marketing"))
+	led.after = func(envelope.LedgerEntry) error {
+		return other.Hold(t.Context(), person("ada"), time.Time{}, "x")
+	}
+	r, err := k.ForgetPurpose(t.Context(), person("ada"), "marketing")
+	require.NoError(t, err)
+	require.False(t, r.Deferred)
+	require.Len(t, r.KeyIDs, 1)
+	last := r.Residuals[len(r.Residuals)-1]
+	require.Equal(t, envelope.ResidualSurviving, last.Kind)
+	require.Equal(t, "token keys", last.Name)
+	done, err := k.Release(t.Context(), person("ada"), "x")
+	require.NoError(t, err)
+	require.Len(t, done, 1)
+	full, err := k.Receipt(t.Context(), r.Seq)
+	require.NoError(t, err)
+	require.Len(t, full.KeyIDs, 2)
 }

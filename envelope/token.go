@@ -217,19 +217,18 @@ func (k *Keyring) purposeTombs(ctx context.Context, refs []keyRef) ([]Tomb, erro
 }
 
 // forgetTokens forgets the token keys of a purpose of the subject, if the store
-// has any of that purpose, and reports whether that changed nothing.
-func (k *Keyring) forgetTokens(ctx context.Context, s Subject, purpose string) (already bool, err error) {
+// has any of that purpose.
+func (k *Keyring) forgetTokens(ctx context.Context, s Subject, purpose string) (Receipt, error) {
 	if _, known := k.purposeID(tokenPurpose + purpose); !known { // another process may have made it
 		if err := k.readPurposes(ctx); err != nil {
-			return false, err
+			return Receipt{}, err
 		}
 	}
 	pid, known := k.purposeID(tokenPurpose + purpose)
 	if !known {
-		return true, nil
+		return Receipt{Already: true}, nil
 	}
-	r, err := k.forget(ctx, s, pid)
-	return r.Already, err
+	return k.forget(ctx, s, pid)
 }
 
 // RotateTokenKey makes a new version of a tenant's own token key. Tokens made
