@@ -454,3 +454,49 @@ func TestClosersRace(t *testing.T) {
 	open, forgotten, _ := w.opened(w.ring("live.db"), recs)
 	require.Equal(t, [2]int{900, 100}, [2]int{open, forgotten})
 }
+
+// A forget finds a key that its entry does not list, and its process dies before the
+// ledger has that key, while another process begins a close: the receipt goes by this
+// close, which therefore re-keys the key's page.
+func TestCloseTakesMarkedPagesAlong(t *testing.T) {
+	w := newWorld(t)
+	plain := w.ledger
+	minter := w.ring(t)
+	seal(t, minter, record("ada", "a"))
+	for i := range envelope.PageFanOut { // the next key has another page
+		seal(t, minter, record(fmt.Sprint("filler", i), "x"))
+	}
+	dying := &hookedLedger{Ledger: plain}
+	w.ledger = dying
+	forgetter := w.ring(t)
+	closing := &hookedLedger{Ledger: plain}
+	w.ledger = closing
+	closer := w.ring(t)
+
+	_, err := closer.Forget(t.Context(), person("filler0")) // so that there is something to close
+	require.NoError(t, err)
+	var seq uint64
+	closing.before = func(e envelope.LedgerEntry) error {
+		require.Equal(t, envelope.LedgerRootBegin, e.Kind)
+		dying.before = func(e envelope.LedgerEntry) error {
+			seq = e.Seq
+			seal(t, minter, withPurpose(record("ada", "l"), "marketing"))
+			dying.before = func(e envelope.LedgerEntry) error {
+				require.Equal(t, envelope.LedgerForgetMore, e.Kind)
+				return errReset
+			}
+			return nil
+		}
+		_, err := forgetter.Forget(t.Context(), person("ada"))
+		require.Error(t, err)
+		return nil
+	}
+	_, err = closer.CloseEpoch(t.Context(), envelope.CloseOptions{})
+	require.NoError(t, err)
+	r, err := closer.Receipt(t.Context(), seq)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, r.ClosedEpoch)
+	marked, err := w.store.DirtyPages(t.Context(), 1)
+	require.NoError(t, err)
+	require.Empty(t, marked)
+}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 )
@@ -47,12 +49,23 @@ type verdictError struct{ error }
 
 func (e verdictError) Unwrap() error { return e.error }
 
+// harmless replaces what could move the cursor of a terminal: an error may repeat
+// what a file says.
+func harmless(r rune) rune {
+	if r == '\n' || unicode.IsPrint(r) {
+		return r
+	}
+	return unicode.ReplacementChar
+}
+
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	say := func(format string, args ...any) { _, _ = fmt.Fprintf(stderr, format+"\n", args...) }
+	say := func(format string, args ...any) {
+		_, _ = fmt.Fprintln(stderr, strings.Map(harmless, fmt.Sprintf(format, args...)))
+	}
 	var cli commands
 	exited := -1
 	parser, err := kong.New(&cli,

@@ -195,3 +195,16 @@ func TestKeygenNeverOverwrites(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 }
+
+// What a receipt says reaches a terminal as text only.
+func TestErrorsAreHarmless(t *testing.T) {
+	f := newFiles(t)
+	bad := filepath.Join(f.dir, "bad.json")
+	require.NoError(t, os.WriteFile(bad, []byte(`{"\u001b[2J":1}`), 0o600))
+	code, _, stderr := lethe(t, "", "receipt", "verify", "--key", f.pub, bad)
+	require.Equal(t, 1, code)
+	require.NotContains(t, stderr, "\x1b")
+	code, _, stderr = lethe(t, "", "receipt", "verify", "--key", "\x1b[2J", bad)
+	require.Equal(t, 2, code)
+	require.NotContains(t, stderr, "\x1b")
+}
