@@ -41,6 +41,7 @@ type config struct {
 	dsn    string
 	kms    string
 	dir    string
+	keep   bool
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
@@ -49,9 +50,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	flags.SetOutput(stderr)
 	flags.IntVar(&cfg.n, "n", 1000, "`number` of people, at least 10")
 	flags.DurationVar(&cfg.window, "window", 0, "recovery window: how long backups stay usable after the close; 0: not at all")
-	flags.StringVar(&cfg.dsn, "db", "", "PostgreSQL `URL`; two schemas are made there and dropped at the end (default: SQLite files)")
+	flags.StringVar(&cfg.dsn, "db", "", "PostgreSQL `URL`; schemas of its own are made there and dropped at the end (default: SQLite files)")
 	flags.StringVar(&cfg.kms, "kms", "", "`URI` of a key in Vault or OpenBao (default: a key file)")
 	flags.StringVar(&cfg.dir, "dir", "", "empty `directory` to keep all files in (default: one that is removed at the end)")
+	flags.BoolVar(&cfg.keep, "keep", false, "remove nothing at the end: neither the files nor the schemas")
 	if err := flags.Parse(args); err != nil {
 		return flag.ErrHelp // Parse has said why
 	}
@@ -63,7 +65,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+		if !cfg.keep {
+			defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+		}
 		cfg.dir = temp
 	} else if err := os.MkdirAll(cfg.dir, 0o700); err != nil {
 		return err
@@ -73,5 +77,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
+	if cfg.keep {
+		d.printf("everything is kept in %s\n", d.kept())
+	}
 	return d.run(ctx)
 }
