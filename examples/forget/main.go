@@ -1,13 +1,16 @@
 // Command forget is a drill for sceptics: it seals people, makes backups of
-// everything, forgets some people, and then tries by every way to open them with
-// the backups, before the epoch is closed and after. Nothing to install:
+// everything, forgets some people, and then tries in many ways to open them with
+// the backups, before the epoch is closed and after. Every attempt has a copy of
+// the backup to itself. Nothing to install:
 //
 //	go run ./examples/forget
 //	go run ./examples/forget -window 3s          the recovery window instead of none
 //	go run ./examples/forget -db postgres://…    key store and table in PostgreSQL
 //	go run ./examples/forget -kms 'hcvault://HOST/transit/keys/NAME?handles=versions'
 //
-// It exits with 1 if anything opens that must not.
+// With -kms and a key that cannot be destroyed in part it shows that the old backup
+// opens. It exits with 1 if anything else opens that must not, or if the attempts
+// before the close, which show that the backup is worth something, open nothing.
 package main
 
 import (
