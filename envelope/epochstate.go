@@ -20,6 +20,7 @@ type epochState struct {
 	active    int64 // when the store switched to it; 0: never
 	retired   int64 // when a later root took its place; 0: not
 	due       int64 // when its handle is to be destroyed
+	atOnce    bool  // whatever the clock says: an entry may be dated ahead of it
 	ordered   int64 // when its destruction was ordered; 0: not
 	until     int64 // when the KMS will have done it
 	erased    int64 // when the KMS confirmed it; 0: not
@@ -60,6 +61,7 @@ func (l *ledgerState) switched(e *LedgerEntry) {
 			old.retired, old.due = e.Time, due
 		}
 		old.due = min(old.due, due)
+		old.atOnce = old.atOnce || s.window == 0
 	}
 	if s.scope != "" {
 		l.inner = max(l.inner, e.Epoch)

@@ -48,7 +48,7 @@ func (k *Keyring) EraseDue(ctx context.Context) ([]Erasure, error) {
 	var out []Erasure
 	var errs []error
 	for _, s := range k.led.pendingErasures() {
-		if s.semantics != "" && k.now().Unix() >= s.due {
+		if s.semantics != "" && (s.atOnce || k.now().Unix() >= s.due) {
 			if err := k.erase(ctx, &s); err != nil {
 				e := s.erasure()
 				e.Err = fmt.Errorf("lethe: the handle %q of epoch %d is not destroyed: %w", s.handle, s.epoch, err)

@@ -145,24 +145,18 @@ func (k *Keyring) Readmit(ctx context.Context, s Subject) error {
 // ReadmitPurpose is Readmit for one purpose: consent given again. It does not
 // lift a Forget of the whole subject.
 func (k *Keyring) ReadmitPurpose(ctx context.Context, s Subject, purpose string) error {
-	pid, ok := k.purposeID(purpose)
-	tokens, tokensOK := k.purposeID(tokenPurpose + purpose)
+	_, ok := k.purposeID(purpose)
+	_, tokensOK := k.purposeID(tokenPurpose + purpose)
 	if !ok || !tokensOK { // another process may have made it
 		if err := k.readPurposes(ctx); err != nil {
 			return err
 		}
-		pid, ok = k.purposeID(purpose)
-		tokens, tokensOK = k.purposeID(tokenPurpose + purpose)
 	}
-	if !ok {
-		return fmt.Errorf("%w: the purpose was never used", ErrNotForgotten)
+	// Also where the store does not have it: it may be from before the first use.
+	if err := k.readmit(ctx, s, k.pidOf(tokenPurpose+purpose)); err != nil && !errors.Is(err, ErrNotForgotten) {
+		return err
 	}
-	if tokensOK {
-		if err := k.readmit(ctx, s, tokens); err != nil && !errors.Is(err, ErrNotForgotten) {
-			return err
-		}
-	}
-	return k.readmit(ctx, s, pid)
+	return k.readmit(ctx, s, k.pidOf(purpose))
 }
 
 func (k *Keyring) readmit(ctx context.Context, s Subject, pid PID) error {

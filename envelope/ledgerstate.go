@@ -299,10 +299,21 @@ func (k *Keyring) syncLedger(ctx context.Context) error {
 }
 
 func (k *Keyring) syncLocked(ctx context.Context) error {
-	at := k.clock.now()
-	entries, err := k.opts.Ledger.Read(ctx, k.led.seq)
+	at, seq := k.clock.now(), k.led.seq
+	// The last entry known is read again: a ledger that was replaced under this
+	// process, or lost its end, must not be written on.
+	entries, err := k.opts.Ledger.Read(ctx, max(seq, 1)-1)
 	if err != nil {
 		return ledgerErr(err)
+	}
+	if seq > 0 {
+		if len(entries) == 0 {
+			return fmt.Errorf("%w: entry %d, which this process has read, is gone: put the whole ledger back", ErrLedger, seq)
+		}
+		if entries[0].hash() != k.led.head {
+			return fmt.Errorf("%w: entry %d is another than this process has read: the ledger was replaced or forked: put the right one back", ErrLedger, seq)
+		}
+		entries = entries[1:]
 	}
 	if err := k.led.takeAll(entries, k.id); err != nil {
 		return err

@@ -77,7 +77,7 @@ func (k *Keyring) MoveRecords(ctx context.Context, from Subject, recs []Record) 
 		return err
 	}
 	headers := make([][]byte, len(recs))
-	moved := map[Subject]struct{}{}
+	moved := map[Subject]*taken{}
 	at := 0
 	for i := range recs {
 		n := len(recs[i].Scopes)
@@ -87,8 +87,8 @@ func (k *Keyring) MoveRecords(ctx context.Context, from Subject, recs []Record) 
 		}
 		at += n
 	}
-	for to := range moved { // before anybody has the headers
-		if err := k.recordMove(ctx, from, to); err != nil {
+	for to, what := range moved { // before anybody has the headers
+		if err := k.recordMove(ctx, from, to, what); err != nil {
 			return err
 		}
 	}
@@ -100,9 +100,16 @@ func (k *Keyring) MoveRecords(ctx context.Context, from Subject, recs []Record) 
 	return nil
 }
 
+// taken is what one subject takes over: the purposes, and the keys of both subjects
+// that it was done with.
+type taken struct {
+	purposes map[string]struct{}
+	kids     map[KeyID]struct{}
+}
+
 // moveRecord returns the new header, nil if it did not change, and adds to moved to
 // whom scopes went.
-func (k *Keyring) moveRecord(w *work, sh *shape, old, r *Record, theirs, ours []*keySet, moved map[Subject]struct{}) ([]byte, error) {
+func (k *Keyring) moveRecord(w *work, sh *shape, old, r *Record, theirs, ours []*keySet, moved map[Subject]*taken) ([]byte, error) {
 	if err := wire.ParseHeader(r.Header, &w.hdr); err != nil {
 		return nil, fmt.Errorf("the stored keys of the record are damaged: %w", ErrDecrypt)
 	}
@@ -152,7 +159,15 @@ func (k *Keyring) moveRecord(w *work, sh *shape, old, r *Record, theirs, ours []
 		if err := k.openDEK(w, sh, old, i, theirs[i], &rd); err != nil {
 			return nil, err
 		}
-		moved[r.Scopes[i].Subject] = struct{}{}
+		s := &r.Scopes[i]
+		to := moved[s.Subject]
+		if to == nil {
+			to = &taken{map[string]struct{}{}, map[KeyID]struct{}{}}
+			moved[s.Subject] = to
+		}
+		to.purposes[s.Purpose] = struct{}{}
+		to.kids[w.hdr.Scopes[headerScope(&w.hdr, sh.scopes[i].tag)].KID] = struct{}{}
+		to.kids[ours[i].newest.kid] = struct{}{}
 	}
 	if old.RowID != r.RowID { // every data key is bound to it
 		if kept != nil {
@@ -213,8 +228,9 @@ func (k *Keyring) wrapScopes(w *work, sh *shape, r *Record, sets []*keySet, scop
 }
 
 // recordMove judges a move by the ledger's newest entries, and appends its entry
-// unless there is one.
-func (k *Keyring) recordMove(ctx context.Context, from, to Subject) error {
+// unless there is one. The keys it was done with may come from the cache: what
+// another process has forgotten or suspended since must not go on under other keys.
+func (k *Keyring) recordMove(ctx context.Context, from, to Subject, what *taken) error {
 	ctx, cancel := k.bound(ctx, 2)
 	defer cancel()
 	m := moving{k.party(from), k.party(to)}
@@ -226,6 +242,19 @@ func (k *Keyring) recordMove(ctx context.Context, from, to Subject) error {
 			}
 			if k.led.suspends(p) {
 				return fmt.Errorf("lethe: one of the two subjects of the move: %w", ErrSuspended)
+			}
+			for purpose := range what.purposes {
+				if k.led.forbids(p.sref, k.pidOf(purpose)) {
+					return fmt.Errorf("lethe: a purpose of one of the two subjects of the move: %w", ErrForgotten)
+				}
+				if k.suspended(p, purpose) {
+					return fmt.Errorf("lethe: a purpose of one of the two subjects of the move: %w", ErrSuspended)
+				}
+			}
+		}
+		for kid := range what.kids {
+			if k.led.isDead(kid) {
+				return fmt.Errorf("lethe: a key of the move: %w", ErrForgotten)
 			}
 		}
 		theirs, now := k.restraintNow(m.from)

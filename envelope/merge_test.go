@@ -180,3 +180,45 @@ func TestCrashesOfAMove(t *testing.T) {
 	require.NoError(t, openErr(t, k, recs[0]))
 	require.Equal(t, 1, countKind(kinds(t, w, 0), envelope.LedgerMove))
 }
+
+// A forget or a suspension that this process has not seen yet is not got round by
+// moving what its cached keys still open.
+func TestMoveAfterAForgetElsewhere(t *testing.T) {
+	for what, c := range map[string]struct {
+		elsewhere func(k *envelope.Keyring) error
+		want      error
+	}{
+		"purpose forgotten": {func(k *envelope.Keyring) error {
+			_, err := k.ForgetPurpose(t.Context(), person("ada"), "marketing")
+			return err
+		}, envelope.ErrForgotten},
+		"purpose suspended": {func(k *envelope.Keyring) error {
+			return k.SuspendPurpose(t.Context(), person("ada"), "marketing")
+		}, envelope.ErrSuspended},
+		"forgotten and readmitted": {func(k *envelope.Keyring) error {
+			if _, err := k.Forget(t.Context(), person("ada")); err != nil {
+				return err
+			}
+			return k.Readmit(t.Context(), person("ada"))
+		}, envelope.ErrForgotten},
+		"purpose of the other forgotten": {func(k *envelope.Keyring) error {
+			_, err := k.ForgetPurpose(t.Context(), person("eve"), "marketing")
+			return err
+		}, envelope.ErrForgotten},
+	} {
+		for _, before := range []bool{false, true} { // whether the ledger has the move already
+			w := newWorld(t)
+			k, other := w.ring(t), w.ring(t)
+			seal(t, k, withPurpose(record("eve", "e"), "marketing"))
+			likes := seal(t, k, withPurpose(record("ada", "l"), "marketing"))
+			if before {
+				require.NoError(t, k.MoveRecords(t.Context(), person("ada"), []envelope.Record{ownedBy(likes, "eve")}))
+			}
+			require.NoError(t, c.elsewhere(other), what)
+			recs := []envelope.Record{ownedBy(likes, "eve")}
+			require.ErrorIs(t, k.MoveRecords(t.Context(), person("ada"), recs), c.want, what)
+			require.Equal(t, likes.Header, recs[0].Header, what)
+			require.Error(t, openErr(t, w.ring(t), recs[0]), what)
+		}
+	}
+}

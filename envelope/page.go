@@ -53,6 +53,9 @@ func (c *pageCache) purge() {
 // now; the tree was re-keyed between two reads, so read again.
 var errStalePage = errors.New("envelope: the key tree was re-keyed meanwhile")
 
+// maxDepth is more than the key tree has levels.
+const maxDepth = 64
+
 // resolvePages unwraps the keys of rows. One that does not open fails the call.
 func (k *Keyring) resolvePages(ctx context.Context, rows []PageRow) (map[PageID]*pageKey, error) {
 	out, err := k.resolveEach(ctx, rows)
@@ -81,7 +84,7 @@ func (k *Keyring) resolveKeeping(ctx context.Context, rows []PageRow, leaves boo
 	seen := make(map[PageID]bool, len(rows))
 	level := rows
 	for depth := 0; len(level) > 0; depth++ {
-		if depth > 64 {
+		if depth > maxDepth {
 			return nil, fmt.Errorf("%w: the key tree has a loop", ErrDecrypt)
 		}
 		var parents []PageID

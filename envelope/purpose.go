@@ -2,8 +2,39 @@ package envelope
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 )
+
+// PurposeNumber is the number a store gives the purpose name, unless another name
+// has it already: then the next free one. It is 1 for the default purpose, whose
+// name is empty, and from 2 to 2^31-1 for the others: the first 31 bits of a hash of
+// the name. Numbers that were counted up would come again after a restore, for
+// other names, and the ledger's entries would then be about the wrong purpose.
+func PurposeNumber(name string) PID {
+	if name == "" {
+		return defaultPID
+	}
+	sum := sha256.Sum256(append(appendLP(nil, "lethe/1/purpose"), name...))
+	return max(PID(binary.BigEndian.Uint32(sum[:])>>1), 2)
+}
+
+// FreePurposeNumber is PurposeNumber, or the next number after it that is not taken,
+// for stores. taken is asked until it returns false or an error.
+func FreePurposeNumber(name string, taken func(PID) (bool, error)) (PID, error) {
+	for n := PurposeNumber(name); ; {
+		used, err := taken(n)
+		if err != nil || !used {
+			return n, err
+		}
+		if n++; n > lastPurpose {
+			n = 2
+		}
+	}
+}
+
+const lastPurpose = PID(1<<31 - 1) // SQL's INTEGER has no more
 
 func (k *Keyring) purposeID(name string) (PID, bool) {
 	k.purposeMu.RLock()
@@ -12,12 +43,17 @@ func (k *Keyring) purposeID(name string) (PID, bool) {
 	return pid, ok
 }
 
-// pidOf returns a number no purpose has when the name was never used.
+// pidOf returns the number that a name the store does not have would get, since the
+// ledger may have it: of a history that a restore gave up.
 func (k *Keyring) pidOf(name string) PID {
 	if pid, ok := k.purposeID(name); ok {
 		return pid
 	}
-	return ^PID(0)
+	pid := PurposeNumber(name)
+	if _, taken := k.purposeName(pid); taken {
+		return ^PID(0) // which no purpose has
+	}
+	return pid
 }
 
 func (k *Keyring) purposeName(pid PID) (string, bool) {

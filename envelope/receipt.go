@@ -19,7 +19,8 @@ import (
 // whole seconds; zero times are unknown.
 //
 // Everything but Already, Asked, Residuals, Everywhere, Forgotten, None and Issued
-// follows from the ledger alone, and [VerifyAgainstLedger] checks it.
+// follows from the ledger alone, and [VerifyAgainstLedger] checks it, unless the
+// receipt is Deferred.
 type Receipt struct {
 	Store   StoreID   `json:"store"`
 	Tree    TreeID    `json:"tree"`
@@ -53,7 +54,7 @@ type Receipt struct {
 	LedgerSeq  uint64    `json:"ledger_seq"`  // the last entry that was known
 	LedgerHead string    `json:"ledger_head"` // its hash, in lower-case hexadecimal
 	// Complete: ClosedEpoch is set and every one of Handles is destroyed, as the KMS
-	// confirmed. Nothing is left to wait for.
+	// confirmed, or an operator for one without Semantics. Nothing is left to wait for.
 	Complete bool      `json:"complete,omitempty"`
 	Issued   time.Time `json:"issued"`
 }
@@ -67,7 +68,7 @@ type ReceiptHandle struct {
 	State     HandleState `json:"state"`
 	Due       time.Time   `json:"due,omitzero"`       // when its destruction is to be ordered
 	Until     time.Time   `json:"until,omitzero"`     // when the KMS will have done it
-	Destroyed time.Time   `json:"destroyed,omitzero"` // when the KMS confirmed it
+	Destroyed time.Time   `json:"destroyed,omitzero"` // when that was confirmed
 }
 
 // HandleState is how far the destruction of a handle has come.
@@ -78,7 +79,7 @@ const (
 	ReceiptLive        HandleState = "live"         // no later root has taken its place
 	ReceiptDue         HandleState = "due"          // one has; its destruction is ordered at Due
 	ReceiptOrdered     HandleState = "ordered"      // the KMS has the order
-	ReceiptDestroyed   HandleState = "destroyed"    // the KMS confirmed it
+	ReceiptDestroyed   HandleState = "destroyed"    // the KMS confirmed it; without Semantics: an operator did, see ConfirmErased
 	ReceiptNotErasable HandleState = "not erasable" // it lives as long as its KMS key
 )
 

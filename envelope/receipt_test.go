@@ -435,4 +435,13 @@ func TestReceiptForPeople(t *testing.T) {
 	r.Residuals[0].Note = "a\n  beyond backups since ever"
 	require.NotContains(t, r.String(), "a\n  beyond")
 	require.Contains(t, r.String(), "customers, 1 rows")
+	require.NotContains(t, r.String(), "backups of the KMS")
+	h := &r.Handles[0]
+	h.Semantics = kms.EraseSemantics{Cancelable: true, OperatorBackedUp: true}.String()
+	require.Contains(t, r.String(), "backups of the KMS itself hold it")
+	require.NotContains(t, r.String(), "can cancel")
+	h.State = envelope.ReceiptOrdered
+	require.Contains(t, r.String(), "can cancel")
+	h.State, h.Semantics = envelope.ReceiptDestroyed, ""
+	require.Contains(t, r.String(), "an operator confirmed")
 }

@@ -10,8 +10,9 @@ import (
 // VerifyAgainstLedger checks a receipt against a copy of the ledger, from entry 1 to
 // at least the receipt's LedgerSeq: that the chain holds, that entry LedgerSeq has
 // the hash LedgerHead, that the entries are forgets of one subject with the
-// receipt's keys and time, and that the epochs and what became of their handles
-// are as it says. It needs neither the store nor the KMS.
+// receipt's keys and time, that Asked asked for it, and that the epochs and what
+// became of their handles are as it says. A receipt that is Deferred is of no forget
+// yet, and does not verify. It needs neither the store nor the KMS.
 //
 // It cannot check the entries' MACs, which only the store's key can: the copy must
 // come from somebody who is trusted with it, or be the one whose head a signed
@@ -35,6 +36,18 @@ func VerifyAgainstLedger(r Receipt, entries []LedgerEntry) error {
 		}
 		if err := l.learn(e); err != nil {
 			return fmt.Errorf("%w: %w", ErrNotVerified, err)
+		}
+	}
+	if r.Deferred || !r.Due.IsZero() {
+		return fmt.Errorf("%w: it says that the forget is yet to come", ErrNotVerified)
+	}
+	if first := &entries[r.Seq-1]; r.Asked != 0 {
+		if r.Asked >= r.Seq {
+			return fmt.Errorf("%w: its asked is %d, which is no earlier entry than %d", ErrNotVerified, r.Asked, r.Seq)
+		}
+		// The purpose of token keys is another than the one that was asked for.
+		if e := &entries[r.Asked-1]; e.Kind != LedgerForgetLater || e.Tree != first.Tree || e.RefVer != first.RefVer || e.SRef != first.SRef || (e.PID == 0) != (first.PID == 0) {
+			return fmt.Errorf("%w: its asked is %d, and that entry does not ask for this forget", ErrNotVerified, r.Asked)
 		}
 	}
 	l.head = entries[r.LedgerSeq-1].hash()

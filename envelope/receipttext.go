@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/lethe-go/lethe/kms"
 )
 
 // String returns the receipt for people, several lines. What came from outside
@@ -14,6 +16,14 @@ func (r Receipt) String() string {
 	line("Receipt of a forget")
 	line("  key store      %x, tree %d", r.Store, r.Tree)
 	line("  ledger entry   %d, of %s", r.Seq, stamp(r.Time))
+	if r.Deferred {
+		due := "once the subject's holds are released"
+		if !r.Due.IsZero() {
+			due = "from " + stamp(r.Due)
+		}
+		line("  DEFERRED       nothing was destroyed yet, and nothing opens; to be forgotten %s", due)
+		return b.String()
+	}
 	switch {
 	case r.Unknown:
 		line("  keys           none: nothing was sealed for the subject, or its id was mistyped")
@@ -34,6 +44,9 @@ func (r Receipt) String() string {
 	for i := range r.Handles {
 		h := &r.Handles[i]
 		line("  handle         epoch %d, %s of %s: %s", h.Epoch, plain(h.Handle), plain(h.URI), h.when())
+		for _, caveat := range h.caveats() {
+			line("                 %s", caveat)
+		}
 	}
 	for i := range r.Residuals {
 		x := &r.Residuals[i]
@@ -64,6 +77,9 @@ func (r Receipt) String() string {
 func (h *ReceiptHandle) when() string {
 	switch h.State {
 	case ReceiptDestroyed:
+		if h.Semantics == "" {
+			return "destroyed by hand, as an operator confirmed " + stamp(h.Destroyed)
+		}
 		return "destroyed, confirmed " + stamp(h.Destroyed)
 	case ReceiptOrdered:
 		if h.Until.IsZero() {
@@ -75,6 +91,21 @@ func (h *ReceiptHandle) when() string {
 	case ReceiptLive, ReceiptNotErasable:
 	}
 	return plain(string(h.State))
+}
+
+// caveats are what can bring the handle back in spite of its state.
+func (h *ReceiptHandle) caveats() (out []string) {
+	sem, err := kms.ParseEraseSemantics(h.Semantics)
+	if err != nil {
+		return nil // none, or one that judge does not know either
+	}
+	if sem.Cancelable && h.State != ReceiptDestroyed {
+		out = append(out, "until then whoever has the rights at the KMS can cancel that")
+	}
+	if sem.OperatorBackedUp {
+		out = append(out, "backups of the KMS itself hold it until they are deleted")
+	}
+	return out
 }
 
 func stamp(t time.Time) string {

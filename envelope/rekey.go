@@ -237,6 +237,14 @@ func (r *rekeyer) leaf(ctx context.Context, p *PageRow, parent *pageKey, own map
 	if err := r.k.learnPurposes(ctx, children); err != nil {
 		return err
 	}
+	count := len(children)
+	if r.opts.LeaveDamaged { // only an intruder hangs pages on a leaf; the store counts them
+		below, err := r.k.store.ChildPages(ctx, r.k.tree, p.Page)
+		if err != nil {
+			return err
+		}
+		count += len(below)
+	}
 	secret := newKey()
 	defer clear(secret)
 	fresh, err := p.Suite.aead(secret)
@@ -275,7 +283,7 @@ func (r *rekeyer) leaf(ctx context.Context, p *PageRow, parent *pageKey, own map
 	}
 	step.Pages = append(step.Pages, next)
 	step.Seen[p.Page] = p.Wrapped
-	step.PageChildren[p.Page] = len(children)
+	step.PageChildren[p.Page] = count
 	step.Keys = append(step.Keys, keys...)
 	step.Drop = append(step.Drop, drop...)
 	return nil
@@ -321,7 +329,7 @@ func (r *rekeyer) inner(ctx context.Context, ids []PageID) error {
 	if err != nil {
 		return err
 	}
-	for len(children) > 0 {
+	for depth := 0; len(children) > 0 && depth <= maxDepth; depth++ { // deeper: a loop of pages that do not open
 		var up []PageID
 		for i := range children {
 			if children[i].Parent != 0 {
@@ -392,6 +400,14 @@ func (r *rekeyer) node(ctx context.Context, p *PageRow, parent, own *pageKey) er
 	if err != nil {
 		return err
 	}
+	count := len(children)
+	if r.opts.LeaveDamaged { // nor keys on a page that is no leaf
+		stray, err := r.k.store.KeysOfPage(ctx, r.k.tree, p.Page)
+		if err != nil {
+			return err
+		}
+		count += len(stray)
+	}
 	secret := newKey()
 	defer clear(secret)
 	fresh, err := p.Suite.aead(secret)
@@ -401,7 +417,7 @@ func (r *rekeyer) node(ctx context.Context, p *PageRow, parent, own *pageKey) er
 	next := *p
 	next.Gen, next.DirtyEpoch = r.epoch, 0
 	next.Wrapped = parent.suite.seal(parent.aead, nil, secret, next.appendAAD(nil, r.k.id))
-	step := RekeyPages{Tree: r.k.tree, Epoch: r.old.epoch, Pages: []PageRow{next}, Seen: map[PageID][]byte{p.Page: p.Wrapped}, PageChildren: map[PageID]int{p.Page: len(children)}}
+	step := RekeyPages{Tree: r.k.tree, Epoch: r.old.epoch, Pages: []PageRow{next}, Seen: map[PageID][]byte{p.Page: p.Wrapped}, PageChildren: map[PageID]int{p.Page: count}}
 	for _, c := range children {
 		key, err := r.childKey(&c, own)
 		if errors.Is(err, errStalePage) && (!r.opts.LeaveDamaged || c.ParentGen >= p.Gen) {

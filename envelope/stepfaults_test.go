@@ -266,3 +266,22 @@ func TestFaultMatrix(t *testing.T) {
 		}
 	}
 }
+
+// A close that ended after it had re-keyed every page is still due: RunEpochs goes by that.
+func TestUnfinishedCloseIsStillDue(t *testing.T) {
+	s := newFaultScene(t, "close")
+	first, _ := s.perform(t, 1, func(name string, call func() error) error {
+		if name == "Rekey" {
+			return errStep
+		}
+		return call()
+	})
+	require.ErrorIs(t, first, errStep)
+	k, err := envelope.NewKeyring(t.Context(), s.store, s.key, s.opts())
+	require.NoError(t, err)
+	defer k.Close()
+	st, err := k.Status(t.Context())
+	require.NoError(t, err)
+	require.NotZero(t, st.DirtyPages)
+	require.Zero(t, s.settle(t))
+}

@@ -296,7 +296,8 @@ type Store interface {
 	// It is serialized against Forget of the same tree.
 	Insert(ctx context.Context, in Insert) (Inserted, error)
 
-	// Purposes returns all purposes; AddPurpose returns the number of name, making it if needed.
+	// Purposes returns all purposes; AddPurpose returns the number of name,
+	// making it if needed, by FreePurposeNumber. Concurrent calls agree.
 	Purposes(ctx context.Context) ([]PurposeRow, error)
 	AddPurpose(ctx context.Context, name string) (PID, error)
 

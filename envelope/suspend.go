@@ -70,16 +70,12 @@ func (k *Keyring) Resume(ctx context.Context, s Subject) error {
 // ResumePurpose is Resume for a SuspendPurpose. It does not lift a Suspend of the
 // whole subject.
 func (k *Keyring) ResumePurpose(ctx context.Context, s Subject, purpose string) error {
-	pid, ok := k.purposeID(purpose)
-	if !ok { // another process may have made it
+	if _, ok := k.purposeID(purpose); !ok { // another process may have made it
 		if err := k.readPurposes(ctx); err != nil {
 			return err
 		}
-		if pid, ok = k.purposeID(purpose); !ok {
-			return fmt.Errorf("%w: the purpose was never used", ErrNotSuspended)
-		}
 	}
-	return k.resume(ctx, s, pid)
+	return k.resume(ctx, s, k.pidOf(purpose))
 }
 
 func (k *Keyring) resume(ctx context.Context, s Subject, pid PID) error {

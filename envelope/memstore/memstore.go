@@ -389,15 +389,19 @@ func (s *Store) AddPurpose(ctx context.Context, name string) (envelope.PID, erro
 		return 0, err
 	}
 	defer s.mu.Unlock()
-	last := envelope.PID(0)
 	for _, p := range s.purposes {
 		if p.Name == name {
 			return p.PID, nil
 		}
-		last = max(last, p.PID)
 	}
-	s.purposes = append(s.purposes, envelope.PurposeRow{PID: last + 1, Name: name})
-	return last + 1, nil
+	pid, err := envelope.FreePurposeNumber(name, func(pid envelope.PID) (bool, error) {
+		return slices.ContainsFunc(s.purposes, func(p envelope.PurposeRow) bool { return p.PID == pid }), nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	s.purposes = append(s.purposes, envelope.PurposeRow{PID: pid, Name: name})
+	return pid, nil
 }
 
 // Forget implements envelope.Store.

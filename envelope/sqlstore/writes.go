@@ -259,7 +259,11 @@ func (s *Store) AddPurpose(ctx context.Context, purpose string) (envelope.PID, e
 		if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		if err := q.QueryRowContext(ctx, "SELECT COALESCE(MAX(pid), 0) + 1 FROM lethe_purpose").Scan(&pid); err != nil {
+		if pid, err = envelope.FreePurposeNumber(purpose, func(n envelope.PID) (taken bool, err error) {
+			var rows int
+			err = q.QueryRowContext(ctx, s.d.bind("SELECT COUNT(*) FROM lethe_purpose WHERE pid = ?"), int64(n)).Scan(&rows)
+			return rows > 0, err
+		}); err != nil {
 			return err
 		}
 		_, err = s.exec(ctx, q, "INSERT INTO lethe_purpose (pid, name) VALUES (?, ?)", int64(pid), purpose)

@@ -574,6 +574,7 @@ func testPurposes(t *testing.T, b Backend) {
 	again, err := b.Open(t).AddPurpose(t.Context(), "märketing 日本")
 	must(t, err)
 	equal(t, "the same number", again, a)
+	equal(t, "the number that the name gives", a, envelope.PurposeNumber("märketing 日本"))
 	first, err := s.AddPurpose(t.Context(), "")
 	must(t, err)
 	equal(t, "the default purpose", first, 1)

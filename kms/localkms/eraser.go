@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
@@ -17,11 +19,11 @@ import (
 )
 
 var (
-	errNotHandle  = errors.New(`the handle is not "k" and 8 hexadecimal digits`)
-	errPrimary    = errors.New("that is the key the file wraps with, not a handle; it is never destroyed")
-	errDestroyed  = errors.New("the key file has no such handle: it was destroyed, or the file is another or an older one")
-	errHandleKind = errors.New("that key of the file is not one a handle can be")
-	errLabel      = errors.New("a label is 1 to 48 of a-z, 0-9 and -")
+	errNotHandle = errors.New(`the handle is not "k" and 8 hexadecimal digits`)
+	errPrimary   = errors.New("that is the key the file wraps with, not a handle; it is never destroyed")
+	errDestroyed = errors.New("the key file has no such handle: it was destroyed, or the file is another or an older one")
+	errNotListed = errors.New("that key of the file is no handle: NewHandle did not make it, and it protects what it wrapped; it is never destroyed")
+	errLabel     = errors.New("a label is 1 to 48 of a-z, 0-9 and -")
 )
 
 // EraseSemantics says that a handle goes at once and for good, from this file;
@@ -34,8 +36,8 @@ func (k *Key) EraseSemantics(ctx context.Context) (kms.EraseSemantics, error) {
 	return kms.EraseSemantics{OperatorBackedUp: true}, nil
 }
 
-// NewHandle adds an AES-256-GCM key that is not the primary one, and replaces the
-// file as [Key.Rotate] does: it is on disk when NewHandle returns without an
+// NewHandle adds an AES-256-GCM key that is not the primary one to the keyset and
+// to the file's list of handles, and replaces the file as [Key.Rotate] does: it is on disk when NewHandle returns without an
 // error. A file that another process changed is read again first. The label is
 // checked and not kept; every call makes a further handle.
 //
@@ -47,10 +49,12 @@ func (k *Key) NewHandle(ctx context.Context, label string) (string, error) {
 		return "", kms.Rejected("new handle", k.KeyURI(), errLabel)
 	}
 	var id uint32
-	err := k.rewrite(ctx, true, func(m *keyset.Manager, _ *state) (changed bool, err error) {
+	err := k.rewrite(ctx, true, func(m *keyset.Manager, _ *state, next *contents) (changed bool, err error) {
 		if id, err = m.Add(aead.AES256GCMKeyTemplate()); err != nil {
 			return false, errMakeKey
 		}
+		next.handleIDs = append(next.handleIDs, id)
+		slices.Sort(next.handleIDs)
 		return true, nil
 	})
 	if err != nil {
@@ -79,22 +83,22 @@ func (k *Key) HandleKey(handle string) (kms.Key, error) {
 // Destroy takes a handle out of the file and replaces it, and out of k. See the
 // package documentation for what the disk and copies of the file may still hold.
 // A handle the file does not have is reported destroyed: the file keeps no list of
-// those it had. Errors are as those of [Key.NewHandle]; the primary key is refused
-// with [kms.ErrRejected]. So that a mistake cannot reach ciphertexts of k itself,
-// give it only what NewHandle returned: a key that was primary before a rotation
-// looks like a handle.
+// those it had. Errors are as those of [Key.NewHandle]; a key of the file that
+// NewHandle did not make, the primary one or one that was, is refused with
+// [kms.ErrRejected].
 func (k *Key) Destroy(ctx context.Context, handle string) (kms.Erasure, error) {
 	id, err := parseHandle(handle)
 	if err != nil {
 		return kms.Erasure{}, kms.Rejected("destroy", k.KeyURI(), err)
 	}
-	err = k.rewrite(ctx, true, func(m *keyset.Manager, s *state) (bool, error) {
+	err = k.rewrite(ctx, true, func(m *keyset.Manager, s *state, next *contents) (bool, error) {
 		if err := s.mayBeHandle(id); err != nil || !s.known[id] {
 			return false, err
 		}
 		if err := m.Delete(id); err != nil {
 			return false, errors.New("cannot take the key out of the keyset")
 		}
+		next.handleIDs = slices.DeleteFunc(next.handleIDs, func(one uint32) bool { return one == id })
 		return true, nil
 	})
 	if err != nil {
@@ -120,6 +124,14 @@ func (k *Key) Erasure(ctx context.Context, handle string) (kms.Erasure, error) {
 	if s.known[id] {
 		return kms.Erasure{State: kms.HandleLive}, nil
 	}
+	// Who took it out may have died before the file was on disk.
+	path, err := filepath.EvalSymlinks(k.path)
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return kms.Erasure{}, k.sort(ctx, "erasure", err)
+	}
 	return kms.Erasure{State: kms.HandleDestroyed}, nil
 }
 
@@ -130,7 +142,7 @@ func (k *Key) sort(ctx context.Context, op string, err error) error {
 		return ctx.Err()
 	case errors.Is(err, fs.ErrPermission):
 		return kms.Denied(op, k.KeyURI(), err)
-	case errors.Is(err, ErrChanged), errors.Is(err, errPrimary), errors.Is(err, errHandleKind):
+	case errors.Is(err, ErrChanged), errors.Is(err, errPrimary), errors.Is(err, errNotListed):
 		return kms.Rejected(op, k.KeyURI(), err)
 	}
 	return kms.Unavailable(op, k.KeyURI(), err)
@@ -195,20 +207,27 @@ func (h *handleKey) DecryptWithContext(ctx context.Context, ciphertext, associat
 	return plaintext, nil
 }
 
-// handlesOf returns the keys of a keyset that can be handles: enabled, not the
-// primary one, AES-GCM, and named in their ciphertexts.
-func handlesOf(h *keyset.Handle) map[uint32]*approvedKey {
-	handles := map[uint32]*approvedKey{}
-	for i := range h.Len() {
-		entry, err := h.Entry(i)
-		if err != nil || entry.IsPrimary() || entry.KeyStatus() != keyset.Enabled {
+// handlesOf returns the keys on the list of handles. Each must be in the keyset and
+// as NewHandle makes it: enabled, not the primary one, AES-GCM, and named in its
+// ciphertexts.
+func handlesOf(c *contents) (map[uint32]*approvedKey, error) {
+	handles := make(map[uint32]*approvedKey, len(c.handleIDs))
+	for i := range c.handle.Len() {
+		entry, err := c.handle.Entry(i)
+		if err != nil {
+			return nil, errNotAEAD
+		}
+		if !slices.Contains(c.handleIDs, entry.KeyID()) || entry.IsPrimary() || entry.KeyStatus() != keyset.Enabled {
 			continue
 		}
 		if key, err := approvedKeyOf(entry); err == nil && len(key.prefix) > 0 {
 			handles[entry.KeyID()] = &key
 		}
 	}
-	return handles
+	if len(handles) != len(c.handleIDs) {
+		return nil, errDamaged
+	}
+	return handles, nil
 }
 
 // mayBeHandle refuses an id that is another thing than a handle, alive or destroyed.
@@ -217,7 +236,7 @@ func (s *state) mayBeHandle(id uint32) error {
 	case id == s.primary:
 		return errPrimary
 	case s.known[id] && s.handles[id] == nil:
-		return errHandleKind
+		return errNotListed
 	}
 	return nil
 }

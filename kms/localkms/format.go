@@ -15,14 +15,20 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 )
 
-const formatVersion = 1
+// A file without handles has format 1. One with handles has format 2, so that a
+// version that does not keep their list refuses it rather than dropping the list.
+const (
+	formatPlain   = 1
+	formatHandles = 2
+)
 
 // fileJSON is the file; see the package comment.
 type fileJSON struct {
-	Format *int     `json:"lethe_localkms"`
-	ID     string   `json:"id"`
-	KDF    *kdfJSON `json:"kdf,omitempty"`
-	Keyset []byte   `json:"keyset"`
+	Format  *int     `json:"lethe_localkms"`
+	ID      string   `json:"id"`
+	Handles []string `json:"handles,omitempty"`
+	KDF     *kdfJSON `json:"kdf,omitempty"`
+	Keyset  []byte   `json:"keyset"`
 }
 
 type kdfJSON struct {
@@ -35,9 +41,18 @@ type kdfJSON struct {
 
 // contents is a key file, read.
 type contents struct {
-	id     string
-	handle *keyset.Handle
-	seal   *sealing // nil: not encrypted
+	id        string
+	handleIDs []uint32 // ids of the keys that NewHandle made, ascending
+	handle    *keyset.Handle
+	seal      *sealing // nil: not encrypted
+}
+
+// format is the version of the file that c is written as.
+func (c *contents) format() int {
+	if len(c.handleIDs) > 0 {
+		return formatHandles
+	}
+	return formatPlain
 }
 
 // sum identifies a file's bytes.
@@ -57,11 +72,14 @@ func (c *contents) marshal() ([]byte, error) {
 	if err := insecurecleartextkeyset.Write(c.handle, keyset.NewBinaryWriter(&clearKeyset)); err != nil {
 		return nil, errors.New("localkms: cannot serialise the keyset")
 	}
-	version := formatVersion
+	version := c.format()
 	f := fileJSON{Format: &version, ID: c.id, Keyset: clearKeyset.Bytes()}
+	for _, id := range c.handleIDs {
+		f.Handles = append(f.Handles, handleName(id))
+	}
 	if c.seal != nil {
 		f.KDF = c.seal.params.json()
-		sealed, err := c.seal.encrypt(clearKeyset.Bytes(), c.id)
+		sealed, err := c.seal.encrypt(clearKeyset.Bytes(), c)
 		clear(clearKeyset.Bytes())
 		if err != nil {
 			return nil, err
@@ -102,8 +120,8 @@ func parse(data []byte, unlock func(params) (*sealing, error)) (*contents, error
 	if err := json.Unmarshal(probe.Format, &version); err != nil {
 		return nil, errDamaged
 	}
-	if version != formatVersion {
-		return nil, fmt.Errorf("the key file has format %d; this version of Lethe reads format %d", version, formatVersion)
+	if version != formatPlain && version != formatHandles {
+		return nil, fmt.Errorf("the key file has format %d; this version of Lethe reads formats %d and %d", version, formatPlain, formatHandles)
 	}
 	var f fileJSON
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -119,6 +137,16 @@ func parse(data []byte, unlock func(params) (*sealing, error)) (*contents, error
 		return nil, errDamaged
 	}
 	c := &contents{id: f.ID}
+	for _, name := range f.Handles {
+		id, err := parseHandle(name)
+		if n := len(c.handleIDs); err != nil || n > 0 && c.handleIDs[n-1] >= id {
+			return nil, errDamaged
+		}
+		c.handleIDs = append(c.handleIDs, id)
+	}
+	if c.format() != version {
+		return nil, errDamaged
+	}
 	clearKeyset := f.Keyset
 	if f.KDF != nil {
 		p, err := f.KDF.params()
@@ -128,7 +156,7 @@ func parse(data []byte, unlock func(params) (*sealing, error)) (*contents, error
 		if c.seal, err = unlock(p); err != nil {
 			return nil, err
 		}
-		if clearKeyset, err = c.seal.decrypt(f.Keyset, f.ID); err != nil {
+		if clearKeyset, err = c.seal.decrypt(f.Keyset, c); err != nil {
 			return nil, err
 		}
 		defer clear(clearKeyset)

@@ -36,6 +36,19 @@ func FuzzParse(f *testing.F) {
 		f.Add(data)
 	}
 	f.Add([]byte(`{"lethe_localkms":1,"id":"tink-00000001","keyset":""}`))
+	m := keyset.NewManagerFromHandle(handle)
+	id, err := m.Add(aead.AES256GCMKeyTemplate())
+	if err != nil {
+		f.Fatal(err)
+	}
+	if handle, err = m.Handle(); err != nil {
+		f.Fatal(err)
+	}
+	data, err := (&contents{id: "00112233445566778899aabbccddeeff", handleIDs: []uint32{id}, handle: handle}).marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
 	unlock := func(p params) (*sealing, error) { return &sealing{params: p}, nil } // no stretching: it is slow
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := parse(data, unlock)

@@ -11,8 +11,9 @@
 // The file is a JSON object:
 //
 //	{
-//	  "lethe_localkms": 1,                  format version
+//	  "lethe_localkms": 1,                  format version: 2 if there are handles
 //	  "id": "32 hexadecimal digits",        random, survives rotation
+//	  "handles": ["k01234567"],             only with handles: their names, ascending
 //	  "kdf": {                              only under a passphrase
 //	    "name": "argon2id",
 //	    "time": 3, "memory_kib": 65536, "threads": 4,
@@ -24,8 +25,8 @@
 // Without a kdf, keyset is a binary cleartext Tink keyset, and nothing but the
 // file's permissions protects it. With one, keyset is that keyset encrypted
 // with AES-256-GCM (a random 12-byte nonce, ciphertext, tag) under the key
-// argon2id derives from the passphrase; version, id and kdf are authenticated
-// with it. The parameters read are bounded: 10 passes, 256 MiB, 16 threads, and
+// argon2id derives from the passphrase; version, id, handles and kdf are
+// authenticated with it. The parameters read are bounded: 10 passes, 256 MiB, 16 threads, and
 // the file may have 1 MiB.
 //
 // Open also reads what Tink itself writes: a cleartext keyset of AEAD keys,
@@ -45,7 +46,9 @@
 // [Key.NewHandle] adds a key to the keyset that is never the primary one and
 // wraps only what is wrapped with [Key.HandleKey]; [Key.Destroy] takes it out
 // again and replaces the file. A handle is named "k" and the 8 hexadecimal digits
-// of its key's id in the keyset.
+// of its key's id in the keyset. The file lists its handles, and Destroy refuses a
+// key that is not on the list: one that was primary before a rotation, or that Tink
+// made, still protects what it wrapped.
 //
 // What Destroy reaches is the file. The old one is unlinked and not overwritten:
 // its bytes stay on the disk until the file system reuses them, and a solid-state
@@ -300,7 +303,7 @@ type state struct {
 	*contents
 	primitive primitive
 	known     map[uint32]bool         // ids of the keys in the keyset
-	handles   map[uint32]*approvedKey // those that can be handles; see NewHandle
+	handles   map[uint32]*approvedKey // of the keys that are handles; see NewHandle
 	primary   uint32
 	sum       sum         // of the file's bytes
 	info      fs.FileInfo // the file's, to notice changes cheaply
@@ -316,7 +319,9 @@ func newState(c *contents, data []byte, info fs.FileInfo) (*state, error) {
 		s.known[k.GetKeyId()] = true
 	}
 	s.primary = c.handle.KeysetInfo().GetPrimaryKeyId()
-	s.handles = handlesOf(c.handle)
+	if s.handles, err = handlesOf(c); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 

@@ -323,7 +323,8 @@ func TestHeaderIsAuthenticated(t *testing.T) {
 		{"kdf.salt", []byte("short"), "damaged"},
 		{"kdf.extra", 1, "damaged"},
 		{"id", "x", "damaged"},
-		{"lethe_localkms", 2, "format 2"},
+		{"lethe_localkms", 2, "damaged"},
+		{"lethe_localkms", 3, "format 3"},
 		{"lethe_localkms", "x", "damaged"},
 		{"keyset", []byte("x"), "passphrase"},
 	} {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
@@ -21,7 +22,7 @@ import (
 // wait for another writer's lock; a write that has begun is finished. After an
 // error k goes on as before.
 func (k *Key) Rotate(ctx context.Context) error {
-	err := k.rewrite(ctx, false, func(m *keyset.Manager, _ *state) (bool, error) {
+	err := k.rewrite(ctx, false, func(m *keyset.Manager, _ *state, _ *contents) (bool, error) {
 		fresh, err := m.Add(aead.AES256GCMKeyTemplate())
 		if err != nil {
 			return false, errMakeKey
@@ -39,10 +40,11 @@ func (k *Key) Rotate(ctx context.Context) error {
 
 var errMakeKey = errors.New("cannot make a key")
 
-// rewrite edits the keyset under the lock that writers hold, and replaces the file
-// and the loaded state; where edit returns false it writes nothing. A file that
-// another process changed is read again if follow is set, and refused otherwise.
-func (k *Key) rewrite(ctx context.Context, follow bool, edit func(*keyset.Manager, *state) (bool, error)) error {
+// rewrite edits the keyset, and the list of handles in next, under the lock that
+// writers hold, and replaces the file and the loaded state. Where edit returns false
+// it writes nothing, and sees that what it found is on disk. A file that another
+// process changed is read again if follow is set, and refused otherwise.
+func (k *Key) rewrite(ctx context.Context, follow bool, edit func(m *keyset.Manager, old *state, next *contents) (bool, error)) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -76,14 +78,16 @@ func (k *Key) rewrite(ctx context.Context, follow bool, edit func(*keyset.Manage
 
 	old := k.state.Load()
 	m := keyset.NewManagerFromHandle(old.handle)
-	if changed, err := edit(m, old); err != nil || !changed {
+	c := &contents{id: old.id, handleIDs: slices.Clone(old.handleIDs), seal: old.seal}
+	switch changed, err := edit(m, old, c); {
+	case err != nil:
 		return err
+	case !changed:
+		return syncDir(filepath.Dir(path)) // its writer may have died before it did
 	}
-	handle, err := m.Handle()
-	if err != nil {
+	if c.handle, err = m.Handle(); err != nil {
 		return errors.New("cannot make the new keyset")
 	}
-	c := &contents{id: old.id, handle: handle, seal: old.seal}
 	if data, err = c.marshal(); err != nil {
 		return err
 	}

@@ -86,14 +86,20 @@ func (j *kdfJSON) params() (params, error) {
 }
 
 // header is what the ciphertext authenticates: the file without its keyset.
-func (s *sealing) header(id string) []byte {
+func (s *sealing) header(c *contents) []byte {
 	b := []byte("lethe/localkms/keyset\x00")
-	b = binary.BigEndian.AppendUint32(b, formatVersion)
+	b = binary.BigEndian.AppendUint32(b, uint32(c.format()))
 	b = binary.BigEndian.AppendUint32(b, s.params.time)
 	b = binary.BigEndian.AppendUint32(b, s.params.memoryKiB)
 	b = append(b, s.params.threads)
 	b = append(b, s.params.salt[:]...)
-	return append(b, id...)
+	if c.format() == formatHandles {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(c.handleIDs)))
+		for _, id := range c.handleIDs {
+			b = binary.BigEndian.AppendUint32(b, id)
+		}
+	}
+	return append(b, c.id...)
 }
 
 func (s *sealing) aead() (cipher.AEAD, error) {
@@ -104,20 +110,20 @@ func (s *sealing) aead() (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-func (s *sealing) encrypt(clearKeyset []byte, id string) ([]byte, error) {
+func (s *sealing) encrypt(clearKeyset []byte, c *contents) ([]byte, error) {
 	a, err := s.aead()
 	if err != nil {
 		return nil, errors.New("localkms: cannot encrypt the keyset")
 	}
-	return a.Seal(nil, nil, clearKeyset, s.header(id)), nil
+	return a.Seal(nil, nil, clearKeyset, s.header(c)), nil
 }
 
-func (s *sealing) decrypt(sealed []byte, id string) ([]byte, error) {
+func (s *sealing) decrypt(sealed []byte, c *contents) ([]byte, error) {
 	a, err := s.aead()
 	if err != nil {
 		return nil, errDamaged
 	}
-	clearKeyset, err := a.Open(nil, nil, sealed, s.header(id))
+	clearKeyset, err := a.Open(nil, nil, sealed, s.header(c))
 	if err != nil {
 		return nil, fmt.Errorf("wrong %w, or the file was altered", ErrPassphrase)
 	}

@@ -38,6 +38,7 @@ var (
 	errLatest    = errors.New("it is the latest version, which transit cannot trim: make the next handle first")
 	errNoVersion = errors.New("the transit key has no such version: it was made anew, or restored from an older backup")
 	errOldServer = errors.New("transit does not answer a rotation with the new version (it is too old): use handles=keys")
+	errNoBase    = errors.New("neither the handle nor the transit key it belongs to is there: the mount or namespace is another, or was enabled anew; make them what they were, or the key with this name again if it was deleted")
 	errNotGone   = errors.New("transit took the order and still has it")
 )
 
@@ -208,7 +209,7 @@ func (k *Key) Destroy(ctx context.Context, handle string) (kms.Erasure, error) {
 		return kms.Erasure{}, kms.Rejected(op, k.uri, err)
 	}
 	if one != nil {
-		return one.destroyKey(ctx, op, k.name)
+		return k.destroyKey(ctx, op, one)
 	}
 	return k.destroyVersion(ctx, op, version)
 }
@@ -248,27 +249,27 @@ func (k *Key) destroyVersion(ctx context.Context, op string, version int) (kms.E
 	return kms.Erasure{}, kms.Unavailable(op, k.uri, errNotGone)
 }
 
-// destroyKey deletes k, a handle of the key base.
-func (k *Key) destroyKey(ctx context.Context, op, base string) (kms.Erasure, error) {
-	got, err := k.keyErasure(ctx, op)
+// destroyKey deletes one, a handle of k.
+func (k *Key) destroyKey(ctx context.Context, op string, one *Key) (kms.Erasure, error) {
+	got, err := k.keyErasure(ctx, op, one)
 	if err != nil || got.State == kms.HandleDestroyed {
 		return got, err
 	}
-	if _, err := k.erasable(ctx, op); err != nil && !missing(err) {
+	if _, err := one.erasable(ctx, op); err != nil && !missing(err) {
 		return kms.Erasure{}, err
 	}
-	path := "keys/" + base + "-*"
-	_, err = k.post(ctx, k.mount+"/keys/"+k.name+"/config", map[string]any{"deletion_allowed": true})
+	path := "keys/" + k.name + "-*"
+	_, err = one.post(ctx, one.mount+"/keys/"+one.name+"/config", map[string]any{"deletion_allowed": true})
 	if err == nil {
-		_, err = k.send(ctx, http.MethodDelete, k.mount+"/keys/"+k.name, nil)
+		_, err = one.send(ctx, http.MethodDelete, one.mount+"/keys/"+one.name, nil)
 	}
 	// Another caller may have deleted it in between.
-	got, readErr := k.keyErasure(ctx, op)
+	got, readErr := k.keyErasure(ctx, op, one)
 	switch {
 	case readErr == nil && got.State == kms.HandleDestroyed:
 		return got, nil
 	case err != nil:
-		return kms.Erasure{}, k.refused(ctx, op, err, path, "create,read,update,delete")
+		return kms.Erasure{}, one.refused(ctx, op, err, path, "create,read,update,delete")
 	case readErr != nil:
 		return kms.Erasure{}, readErr
 	}
@@ -283,7 +284,7 @@ func (k *Key) Erasure(ctx context.Context, handle string) (kms.Erasure, error) {
 		return kms.Erasure{}, kms.Rejected(op, k.uri, err)
 	}
 	if one != nil {
-		return one.keyErasure(ctx, op)
+		return k.keyErasure(ctx, op, one)
 	}
 	return k.versionErasure(ctx, op, version)
 }
@@ -304,18 +305,28 @@ func (k *Key) versionErasure(ctx context.Context, op string, version int) (kms.E
 	return kms.Erasure{State: kms.HandleLive}, nil
 }
 
-func (k *Key) keyErasure(ctx context.Context, op string) (kms.Erasure, error) {
+// keyErasure says what became of one, a handle of k. Where k is missing too, the
+// engine is another: one enabled anew where the right one was moved or disabled, or
+// in another namespace. There, a missing key says nothing of the handle.
+func (k *Key) keyErasure(ctx context.Context, op string, one *Key) (kms.Erasure, error) {
 	if err := ctx.Err(); err != nil {
 		return kms.Erasure{}, err
 	}
-	_, _, err := k.info(ctx)
+	_, _, err := one.info(ctx)
 	switch {
 	case err == nil:
 		return kms.Erasure{State: kms.HandleLive}, nil
-	case missing(err):
-		return kms.Erasure{State: kms.HandleDestroyed}, nil
+	case !missing(err):
+		return kms.Erasure{}, one.refused(ctx, op, err, "keys/"+one.name, "read")
 	}
-	return kms.Erasure{}, k.refused(ctx, op, err, "keys/"+k.name, "read")
+	switch _, _, err := k.info(ctx); {
+	case err == nil:
+		return kms.Erasure{State: kms.HandleDestroyed}, nil
+	case missing(err):
+		return kms.Erasure{}, kms.Rejected(op, k.uri, errNoBase)
+	default:
+		return kms.Erasure{}, k.refused(ctx, op, err, "keys/"+k.name, "read")
+	}
 }
 
 // missing reports whether transit has no such key. Where no engine answers at that

@@ -251,6 +251,35 @@ func TestEraserLies(t *testing.T) {
 	}
 }
 
+// An engine that was enabled anew has none of the handles, and destroyed none.
+func TestEraserAnotherEngine(t *testing.T) {
+	fk, k := newFakeKeys(t, vaultkms.HandleKeys)
+	h, key := handleOf(t, k, "one")
+	ct, err := key.EncryptWithContext(t.Context(), plaintext, row)
+	require.NoError(t, err)
+	moved := fk.keys
+	fk.set(func() { fk.keys = map[string]*fakeKey{} })
+	for _, ask := range []func() (kms.Erasure, error){
+		func() (kms.Erasure, error) { return k.Erasure(t.Context(), h) },
+		func() (kms.Erasure, error) { return k.Destroy(t.Context(), h) },
+	} {
+		got, err := ask()
+		require.ErrorIs(t, err, kms.ErrRejected)
+		require.ErrorContains(t, err, "enabled anew")
+		require.Zero(t, got)
+		silent(t, err)
+	}
+	fk.set(func() { fk.keys = moved })
+	opened, err := key.DecryptWithContext(t.Context(), ct, row)
+	require.NoError(t, err)
+	require.Equal(t, plaintext, opened)
+	_, err = k.Destroy(t.Context(), h)
+	require.NoError(t, err)
+	got, err := k.Erasure(t.Context(), h)
+	require.NoError(t, err)
+	require.Equal(t, kms.HandleDestroyed, got.State)
+}
+
 func TestEraserLeakyKeys(t *testing.T) {
 	for _, handles := range []vaultkms.Handles{vaultkms.HandleVersions, vaultkms.HandleKeys} {
 		for _, leak := range []func(*fakeKey){func(k *fakeKey) { k.exports = true }, func(k *fakeKey) { k.plain = true }} {
