@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -15,18 +16,11 @@ import (
 	"github.com/lethe-go/lethe"
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/envelope/fileledger"
+	"github.com/lethe-go/lethe/envelope/sqlstore"
 	"github.com/lethe-go/lethe/kms"
 	"github.com/lethe-go/lethe/kms/localkms"
 	"github.com/lethe-go/lethe/kms/vaultkms"
 )
-
-// Person is a row of the service's table. Whoever has a backup of the table has
-// these rows as they are sealed.
-type Person struct {
-	Keys lethe.Keys           `lethe:"people"`
-	ID   string               `lethe:"subject=person"`
-	Name lethe.Secret[string] `lethe:"name"`
-}
 
 const forgotten = 3
 
@@ -39,8 +33,9 @@ type drill struct {
 	key    kms.Key
 	stop   []func() error
 
-	people []Person // sealed: the table, and every backup of it
+	live   *envelope.Keyring
 	tried  []attempt
+	copies int
 }
 
 // attempt is one line of the table at the end.
@@ -49,7 +44,17 @@ type attempt struct {
 	result     string
 	gone, rest int // how many of the forgotten, and of the others, it opened
 	must       int // of the others
+	expect     expectation
 }
+
+// expectation is what an attempt may do with those who are forgotten.
+type expectation int
+
+const (
+	never    expectation = iota // open one of them
+	threat                      // must open all: it shows that the backup is worth protecting against
+	leftover                    // as never, but what a KMS key that is no Eraser leaves open
+)
 
 func newDrill(ctx context.Context, cfg config, out, report io.Writer) (_ *drill, err error) {
 	d := &drill{cfg: cfg, out: out, report: report}
@@ -97,19 +102,55 @@ func (d *drill) options(ledger envelope.Ledger) envelope.Options {
 	return o
 }
 
-// ring opens a key store with a ledger file.
-func (d *drill) ring(ctx context.Context, store, ledger string) (*envelope.Keyring, error) {
+// kept says where the files and schemas are.
+func (d *drill) kept() string {
+	if d.cfg.dsn == "" {
+		return d.cfg.dir
+	}
+	return d.cfg.dir + " and the schemas " + d.place.prefix + "…"
+}
+
+// copyLedger copies a ledger's file.
+func (d *drill) copyLedger(from, to string) error {
+	text, err := os.ReadFile(filepath.Join(d.cfg.dir, from))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(d.cfg.dir, to), text, 0o600)
+}
+
+// stolen makes a copy of the backup of the key store and one of a ledger. Every
+// attempt has its own, so that none undoes what another would have opened.
+func (d *drill) stolen(ctx context.Context, ledger string) (*sqlstore.Store, envelope.Options, error) {
+	d.copies++
+	name := "copy" + strconv.Itoa(d.copies)
+	if err := d.copyLedger(ledger, name+"-ledger"); err != nil {
+		return nil, envelope.Options{}, err
+	}
+	if err := d.place.copy(ctx, "backup", name); err != nil {
+		return nil, envelope.Options{}, err
+	}
+	return d.opened(ctx, name, name+"-ledger")
+}
+
+// opened opens a key store and a ledger until the end of the drill.
+func (d *drill) opened(ctx context.Context, store, ledger string) (*sqlstore.Store, envelope.Options, error) {
 	s, err := d.place.open(ctx, store)
 	if err != nil {
-		return nil, err
+		return nil, envelope.Options{}, err
 	}
 	d.stop = append(d.stop, s.Close)
 	l, err := fileledger.Open(ctx, filepath.Join(d.cfg.dir, ledger))
 	if err != nil {
-		return nil, err
+		return nil, envelope.Options{}, err
 	}
 	d.stop = append(d.stop, l.Close)
-	ring, err := envelope.NewKeyring(ctx, s, d.key, d.options(l))
+	return s, d.options(l), nil
+}
+
+// ring makes a keyring that is closed at the end of the drill.
+func (d *drill) ring(ctx context.Context, store envelope.Store, opts envelope.Options) (*envelope.Keyring, error) {
+	ring, err := envelope.NewKeyring(ctx, store, d.key, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -118,112 +159,131 @@ func (d *drill) ring(ctx context.Context, store, ledger string) (*envelope.Keyri
 }
 
 func (d *drill) run(ctx context.Context) error {
-	ring, err := d.prepare(ctx)
-	if err != nil {
+	if err := d.prepare(ctx); err != nil {
 		return err
 	}
-	if err := d.forget(ctx, ring); err != nil {
+	if err := d.forget(ctx); err != nil {
 		return err
 	}
-	erasable := ring.Promise().None == ""
-	if err := d.closeEpoch(ctx, ring); err != nil {
+	erasable := d.live.Promise().None == ""
+	if err := d.closeEpoch(ctx); err != nil {
 		return err
 	}
-	if err := d.after(ctx, ring); err != nil {
+	if err := d.after(ctx); err != nil {
 		return err
 	}
-	status, err := ring.Status(ctx)
+	status, err := d.live.Status(ctx)
 	if err != nil {
 		return err
 	}
 	d.printf("\n%s", status)
+	for _, caveat := range status.Promise.Caveats {
+		d.printf("   but: %s\n", caveat)
+	}
 	return d.judge(erasable)
 }
 
 // prepare seals the people and makes the backups.
-func (d *drill) prepare(ctx context.Context) (*envelope.Keyring, error) {
-	if err := d.place.create(ctx, "keys"); err != nil {
-		return nil, err
+func (d *drill) prepare(ctx context.Context) error {
+	for _, name := range []string{"keys", "table"} {
+		if err := d.place.create(ctx, name); err != nil {
+			return err
+		}
 	}
-	store, err := d.place.open(ctx, "keys")
+	if err := createTable(ctx, d.place, "table"); err != nil {
+		return err
+	}
+	made, err := fileledger.Create(ctx, filepath.Join(d.cfg.dir, "ledger"))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer func() { _ = store.Close() }()
+	if err := made.Close(); err != nil {
+		return err
+	}
+	store, opts, err := d.opened(ctx, "keys", "ledger")
+	if err != nil {
+		return err
+	}
 	if err := store.Migrate(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	ledger, err := fileledger.Create(ctx, filepath.Join(d.cfg.dir, "ledger"))
+	if err := envelope.Init(ctx, store, d.key, opts); err != nil {
+		return err
+	}
+	if d.live, err = d.ring(ctx, store, opts); err != nil {
+		return err
+	}
+	if err := d.seal(ctx); err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := d.place.copy(ctx, "keys", "backup"); err != nil {
+		return err
+	}
+	if err := d.place.copy(ctx, "table", "table_backup"); err != nil {
+		return err
+	}
+	d.printf("backups made in %v: the table, the key store, and (as nobody should) the ledger\n", time.Since(start).Round(time.Millisecond))
+	return d.copyLedger("ledger", "old-ledger")
+}
+
+func (d *drill) seal(ctx context.Context) error {
+	people, err := lethe.For[Person](d.live)
 	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = ledger.Close() }()
-	if err := envelope.Init(ctx, store, d.key, d.options(ledger)); err != nil {
-		return nil, err
-	}
-	ring, err := d.ring(ctx, "keys", "ledger")
-	if err != nil {
-		return nil, err
-	}
-	people, err := lethe.For[Person](ring)
-	if err != nil {
-		return nil, err
+		return err
 	}
 	start := time.Now()
 	bar := newProgress(d.report, "sealing", d.cfg.n)
-	for at := 0; at < d.cfg.n; at += 500 {
-		var batch []Person
-		for i := at; i < min(d.cfg.n, at+500); i++ {
-			batch = append(batch, Person{ID: strconv.Itoa(i), Name: lethe.Of("Name of person " + strconv.Itoa(i))})
+	err = d.place.withDB("table", func(db *sql.DB) error {
+		for at := 0; at < d.cfg.n; at += 500 {
+			var batch []Person
+			for i := at; i < min(d.cfg.n, at+500); i++ {
+				batch = append(batch, Person{ID: strconv.Itoa(i), Name: lethe.Of(nameOf(strconv.Itoa(i)))})
+			}
+			if err := people.SealSlice(ctx, batch); err != nil {
+				return err
+			}
+			if err := insert(ctx, db, batch); err != nil {
+				return err
+			}
+			bar.add(len(batch))
 		}
-		if err := people.SealSlice(ctx, batch); err != nil {
-			return nil, err
-		}
-		d.people = append(d.people, batch...)
-		bar.add(len(batch))
+		return nil
+	})
+	if err == nil {
+		d.printf("%d people sealed in %v\n", d.cfg.n, time.Since(start).Round(time.Millisecond))
 	}
-	d.printf("%d people sealed in %v\n", d.cfg.n, time.Since(start).Round(time.Millisecond))
-	if err := d.place.copy(ctx, "keys", "backup"); err != nil {
-		return nil, err
-	}
-	text, err := os.ReadFile(filepath.Join(d.cfg.dir, "ledger"))
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(filepath.Join(d.cfg.dir, "old-ledger"), text, 0o600); err != nil {
-		return nil, err
-	}
-	d.printf("backups made: the table, the key store, and (as nobody should) the ledger\n")
-	return ring, nil
+	return err
 }
 
-// forget forgets the first people.
-func (d *drill) forget(ctx context.Context, ring *envelope.Keyring) error {
-	start := time.Now()
-	died := 0
+func nameOf(id string) string { return "Name of person " + id }
+
+// forget forgets the first people, and shows what that reaches before the close.
+func (d *drill) forget(ctx context.Context) error {
 	for i := range forgotten {
-		receipt, err := ring.Forget(ctx, envelope.Subject{Kind: "person", ID: strconv.Itoa(i)})
+		start := time.Now()
+		receipt, err := d.live.Forget(ctx, envelope.Subject{Kind: "person", ID: strconv.Itoa(i)})
 		if err != nil {
 			return err
 		}
-		died += len(receipt.KeyIDs)
+		d.printf("forgotten in %v: receipt %d of %s, keys that died: %d\n", time.Since(start).Round(10*time.Microsecond), receipt.Seq, receipt.Time.UTC().Format(time.RFC3339), len(receipt.KeyIDs))
 	}
-	d.printf("%d people forgotten in %v: %d keys died\n\n", forgotten, time.Since(start).Round(time.Millisecond), died)
-	if err := d.try(ctx, "the live system, at once", ring, nil); err != nil {
+	if err := d.tryLive(ctx, "the live system, at once"); err != nil {
 		return err
 	}
-	// The backup is opened where it lies, with the ledger of its time, so that
-	// nothing tells that somebody was forgotten since.
-	old, err := d.ring(ctx, "backup", "old-ledger")
-	if err != nil {
+	if err := d.tryKeyring(ctx, "BEFORE the close: old backup, today's ledger", "ledger", never); err != nil {
 		return err
 	}
-	return d.try(ctx, "BEFORE the close: the old backup with the old ledger", old, nil)
+	if err := d.tryKeyring(ctx, "BEFORE the close: old backup, old ledger", "old-ledger", threat); err != nil {
+		return err
+	}
+	// It shows that the same attempt after the close could succeed.
+	return d.tryRaw(ctx, "BEFORE the close: roots of the backup, raw, to the KMS", threat)
 }
 
 // closeEpoch ends the epoch, and shows the recovery window if there is one.
-func (d *drill) closeEpoch(ctx context.Context, ring *envelope.Keyring) error {
-	closed, err := ring.CloseEpoch(ctx, envelope.CloseOptions{})
+func (d *drill) closeEpoch(ctx context.Context) error {
+	closed, err := d.live.CloseEpoch(ctx, envelope.CloseOptions{Immediate: d.cfg.window == 0})
 	if err != nil {
 		return err
 	}
@@ -231,7 +291,10 @@ func (d *drill) closeEpoch(ctx context.Context, ring *envelope.Keyring) error {
 	if d.cfg.window == 0 {
 		return nil
 	}
-	if err := d.restore(ctx); err != nil {
+	if err := d.tryRestore(ctx, "inside the window: the backup after Restore", "ledger", never, d.cfg.n-forgotten); err != nil {
+		return err
+	}
+	if err := d.tryKeyring(ctx, "inside the window: old backup, old ledger", "old-ledger", threat); err != nil {
 		return err
 	}
 	seconds := int(d.cfg.window/time.Second) + 2
@@ -244,127 +307,137 @@ func (d *drill) closeEpoch(ctx context.Context, ring *envelope.Keyring) error {
 			bar.add(1)
 		}
 	}
-	_, err = ring.EraseDue(ctx)
+	_, err = d.live.EraseDue(ctx)
 	return err
 }
 
-// restore puts a copy of the backup in the place of the key store, inside the
-// window. It is a copy of the ledger that notes it, since the live store goes on.
-func (d *drill) restore(ctx context.Context) error {
-	text, err := os.ReadFile(filepath.Join(d.cfg.dir, "ledger"))
-	if err != nil {
+// after tries everything that could bring them back.
+func (d *drill) after(ctx context.Context) error {
+	if err := d.tryKeyring(ctx, "old backup, today's ledger", "ledger", never); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(d.cfg.dir, "drill-ledger"), text, 0o600); err != nil {
+	if err := d.tryKeyring(ctx, "old backup, old ledger", "old-ledger", leftover); err != nil {
 		return err
 	}
-	if err := d.place.copy(ctx, "backup", "restored"); err != nil {
+	if err := d.tryRestore(ctx, "old backup after Restore, today's ledger", "ledger", never, 0); err != nil {
 		return err
 	}
-	store, err := d.place.open(ctx, "restored")
-	if err != nil {
+	if err := d.tryRestore(ctx, "old backup after Restore, old ledger", "old-ledger", leftover, 0); err != nil {
 		return err
 	}
-	d.stop = append(d.stop, store.Close)
-	ledger, err := fileledger.Open(ctx, filepath.Join(d.cfg.dir, "drill-ledger"))
-	if err != nil {
+	if err := d.tryRaw(ctx, "roots of the backup, raw, to the KMS", leftover); err != nil {
 		return err
 	}
-	d.stop = append(d.stop, ledger.Close)
-	opts := d.options(ledger)
-	opts.Epochs.Window = time.Hour // the drill's restore destroys nothing of the live store's
-	if _, err := envelope.Restore(ctx, store, d.key, opts, envelope.RestoreOptions{}); err != nil {
-		return err
-	}
-	ring, err := envelope.NewKeyring(ctx, store, d.key, opts)
-	if err != nil {
-		return err
-	}
-	d.stop = append(d.stop, func() error { ring.Close(); return nil })
-	return d.try(ctx, "inside the window: the backup after Restore", ring, nil)
+	return d.tryLive(ctx, "the live system, at the end")
 }
 
-// after tries everything that could bring them back.
-func (d *drill) after(ctx context.Context, live *envelope.Keyring) error {
-	if err := d.try(ctx, "the live system", live, nil); err != nil {
-		return err
-	}
-	for _, ledger := range []string{"ledger", "old-ledger"} {
-		what := "the old backup with today's ledger"
-		if ledger == "old-ledger" {
-			what = "the old backup with the old ledger"
-		}
-		ring, err := d.ring(ctx, "backup", ledger)
-		if err := d.try(ctx, what, ring, err); err != nil {
-			return err
-		}
-	}
-	store, err := d.place.open(ctx, "backup")
+func (d *drill) tryLive(ctx context.Context, what string) error {
+	return d.try(ctx, attempt{what: what, must: d.cfg.n - forgotten}, "table", d.live)
+}
+
+// tryKeyring opens a copy of the backup with a copy of a ledger.
+func (d *drill) tryKeyring(ctx context.Context, what, ledger string, expect expectation) error {
+	store, opts, err := d.stolen(ctx, ledger)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = store.Close() }()
-	ledger, err := fileledger.Open(ctx, filepath.Join(d.cfg.dir, "old-ledger"))
+	a := attempt{what: what, expect: expect}
+	ring, err := d.ring(ctx, store, opts)
+	if err != nil {
+		return d.refused(a, err)
+	}
+	return d.try(ctx, a, "table_backup", ring)
+}
+
+// tryRestore restores a copy of the backup. A copy of the ledger notes it, since
+// the live store goes on. must is how many of the others it has to open.
+func (d *drill) tryRestore(ctx context.Context, what, ledger string, expect expectation, must int) error {
+	store, opts, err := d.stolen(ctx, ledger)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = ledger.Close() }()
-	_, err = envelope.Restore(ctx, store, d.key, d.options(ledger), envelope.RestoreOptions{})
-	if err == nil {
-		ring, rerr := d.ring(ctx, "backup", "old-ledger")
-		err = d.try(ctx, "the old backup after Restore, old ledger", ring, rerr)
-	} else {
-		err = d.try(ctx, "the old backup after Restore, old ledger", nil, err)
+	a := attempt{what: what, expect: expect, must: must}
+	opts.Epochs.Window = time.Hour // the close of this restore destroys nothing of the live store's
+	if _, err := envelope.Restore(ctx, store, d.key, opts, envelope.RestoreOptions{}); err != nil {
+		return d.refused(a, err)
 	}
+	ring, err := d.ring(ctx, store, opts)
+	if err != nil {
+		return d.refused(a, err)
+	}
+	return d.try(ctx, a, "table_backup", ring)
+}
+
+// tryRaw goes around the library's checks.
+func (d *drill) tryRaw(ctx context.Context, what string, expect expectation) error {
+	backup, err := d.place.open(ctx, "backup")
 	if err != nil {
 		return err
 	}
-	opened, tried, err := rawRoots(ctx, store, d.key)
+	defer func() { _ = backup.Close() }()
+	live, err := d.place.open(ctx, "keys")
 	if err != nil {
 		return err
 	}
-	a := attempt{what: "every root of the backup, raw, to the KMS", result: fmt.Sprintf("%d of %d unwrap", opened, tried)}
-	if opened > 0 {
-		a.gone = forgotten // all hangs on the root
+	defer func() { _ = live.Close() }()
+	unwrapped, tried, err := rawRoots(ctx, backup, live, d.key)
+	if err != nil {
+		return err
+	}
+	a := attempt{what: what, expect: expect, result: fmt.Sprintf("%d of %d unwrap", unwrapped, tried)}
+	if unwrapped > 0 {
+		a.result += ": every key hangs on them"
+		a.gone, a.rest = forgotten, d.cfg.n-forgotten
 	}
 	d.tried = append(d.tried, a)
 	return nil
 }
 
-// try opens everybody with a keyring, or notes that there is none.
-func (d *drill) try(ctx context.Context, what string, ring *envelope.Keyring, failure error) error {
-	a := attempt{what: what, result: "opens"}
-	switch {
-	case failure != nil && (errors.Is(failure, envelope.ErrLedger) || errors.Is(failure, envelope.ErrWrongKey)):
-		a.result = "refused: " + reason(failure)
-		d.tried = append(d.tried, a)
-		return nil
-	case failure != nil:
+// refused notes that an attempt had no keyring. Any other failure than the refusals
+// looked for ends the drill: it would show nothing.
+func (d *drill) refused(a attempt, failure error) error {
+	if !errors.Is(failure, envelope.ErrLedger) && !errors.Is(failure, envelope.ErrWrongKey) {
 		return failure
 	}
+	a.result = "refused: " + reason(failure)
+	d.tried = append(d.tried, a)
+	return nil
+}
+
+// try opens everybody in a table with a keyring.
+func (d *drill) try(ctx context.Context, a attempt, table string, ring *envelope.Keyring) error {
 	people, err := lethe.For[Person](ring)
 	if err != nil {
 		return err
 	}
-	rows := slices.Clone(d.people)
+	rows, err := readTable(ctx, d.place, table)
+	if err != nil {
+		return err
+	}
+	if len(rows) != d.cfg.n {
+		return fmt.Errorf("the table has %d rows of %d", len(rows), d.cfg.n)
+	}
 	if err := people.OpenSlice(ctx, rows); err != nil {
 		return err
 	}
-	a.must = d.cfg.n - forgotten
 	for i := range rows {
 		name, err := rows[i].Name.Reveal()
+		number, notNumber := strconv.Atoi(rows[i].ID)
 		switch {
+		case notNumber != nil:
+			return errors.New("the table has a row that was not put there")
 		case errors.Is(err, lethe.ErrForgotten):
 		case err != nil:
 			return err
-		case name != "Name of person "+strconv.Itoa(i):
-			return fmt.Errorf("person %d has another name than was sealed", i)
-		case i < forgotten:
+		case name != nameOf(rows[i].ID):
+			return errors.New("a person has another name than was sealed")
+		case number < forgotten:
 			a.gone++
 		default:
 			a.rest++
 		}
 	}
+	a.result = "opens"
 	d.tried = append(d.tried, a)
 	return nil
 }
@@ -378,24 +451,39 @@ func reason(err error) string {
 
 // judge prints the table and says whether the promise held.
 func (d *drill) judge(erasable bool) error {
-	d.printf("\n%-56s %-40s %9s %7s\n%s\n", "What was tried", "What came of it", "forgotten", "others", strings.Repeat("-", 115))
+	d.printf("\n%-54s  %-38s %9s %7s\n%s\n", "What was tried", "What came of it", "forgotten", "others", strings.Repeat("-", 111))
 	var broken []string
-	for i, a := range d.tried {
-		d.printf("%-56s %-40s %4d of %d %7d\n", a.what, a.result, a.gone, forgotten, a.rest)
-		if a.rest != a.must && a.must > 0 {
+	open := false
+	for _, a := range d.tried {
+		d.printf("%-54s  %-38s %4d of %d %7d\n", a.what, a.result, a.gone, forgotten, a.rest)
+		if a.rest < a.must {
 			broken = append(broken, a.what+": not everybody else opened")
 		}
-		if i != 1 && a.gone > 0 { // line 1 shows the threat
+		switch {
+		case a.expect == threat:
+			if a.gone != forgotten {
+				broken = append(broken, a.what+": did not open the forgotten, so that the drill shows nothing")
+			}
+		case a.gone > 0 && a.expect == leftover && !erasable:
+			open = true
+		case a.gone > 0:
 			broken = append(broken, a.what+": opened people who are forgotten")
 		}
 	}
-	switch {
-	case !erasable:
-		d.printf("\nT: none. This KMS key cannot be destroyed in part, so whoever has an old backup of the key store\nand the use of the key opens it. Use a key file, or Vault with ?handles=versions.\n")
-	case len(broken) == 0:
-		d.printf("\nNobody who was forgotten can be opened any more, with whatever backup; everybody else can.\n")
-	default:
+	if !erasable {
+		d.printf("\nT: none. This KMS key cannot be destroyed in part: the live system refuses who was forgotten, but whoever\nhas an old backup of the key store and the use of the key ")
+		if open {
+			d.printf("opens them, as the table shows.\n")
+		} else {
+			d.printf("may open them, though nothing here did.\n")
+		}
+		d.printf("Use a key file, or Vault or OpenBao with handles=versions or handles=keys in the URI.\n")
+	}
+	if len(broken) > 0 {
 		return errors.New(strings.Join(broken, "; "))
+	}
+	if erasable {
+		d.printf("\nNobody who was forgotten can be opened any more, with either backup; everybody else can.\n")
 	}
 	return nil
 }

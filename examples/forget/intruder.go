@@ -9,34 +9,49 @@ import (
 	"github.com/lethe-go/lethe/kms"
 )
 
-// rawRoots hands every root of a key store to the KMS, going around the Keyring,
-// and counts those that it unwraps: all of a key store hangs on its root.
-func rawRoots(ctx context.Context, store envelope.Store, key kms.Key) (opened, tried int, err error) {
-	meta, err := store.Meta(ctx)
+// rawRoots hands every root of a backup to the KMS, under every handle that the
+// backup or the key store in use names and under the key itself, going around the
+// Keyring. It counts the attempts that unwrap: all of a key store hangs on its root.
+func rawRoots(ctx context.Context, backup, live envelope.Store, key kms.Key) (opened, tried int, err error) {
+	meta, err := backup.Meta(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
-	roots, err := store.Roots(ctx, 1)
+	roots, err := backup.Roots(ctx, 1)
 	if err != nil {
 		return 0, 0, err
+	}
+	today, err := live.Roots(ctx, 1)
+	if err != nil {
+		return 0, 0, err
+	}
+	keys := []kms.Key{key}
+	if e, ok := key.(kms.Eraser); ok {
+		seen := map[string]bool{}
+		for _, row := range append(today, roots...) {
+			if row.Semantics == "" || seen[row.KMSHandle] {
+				continue
+			}
+			seen[row.KMSHandle] = true
+			one, err := e.HandleKey(row.KMSHandle)
+			if err != nil {
+				return 0, 0, err
+			}
+			keys = append(keys, one)
+		}
 	}
 	for i := range roots {
-		row := &roots[i]
-		keys := []kms.Key{key}
-		if e, ok := key.(kms.Eraser); ok && row.Semantics != "" {
-			if one, err := e.HandleKey(row.KMSHandle); err == nil {
-				keys = append(keys, one)
-			}
-		}
 		for _, k := range keys {
 			tried++
-			secret, err := k.DecryptWithContext(ctx, row.Wrapped, rootContext(meta.StoreID, row))
+			secret, err := k.DecryptWithContext(ctx, roots[i].Wrapped, rootContext(meta.StoreID, &roots[i]))
 			clear(secret)
 			switch {
 			case err == nil:
 				opened++
-			case kms.Retryable(err):
-				return opened, tried, errors.New("the KMS is away: this shows nothing")
+			case ctx.Err() != nil:
+				return opened, tried, ctx.Err()
+			case !errors.Is(err, kms.ErrRejected): // away, or it denies the right to ask
+				return opened, tried, errors.New("the KMS does not answer whether it can unwrap: this shows nothing")
 			}
 		}
 	}

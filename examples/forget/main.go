@@ -1,13 +1,16 @@
 // Command forget is a drill for sceptics: it seals people, makes backups of
-// everything, forgets some people, and then tries by every way to open them with
-// the backups, before the epoch is closed and after. Nothing to install:
+// everything, forgets some people, and then tries in many ways to open them with
+// the backups, before the epoch is closed and after. Every attempt has a copy of
+// the backup to itself. Nothing to install:
 //
 //	go run ./examples/forget
 //	go run ./examples/forget -window 3s          the recovery window instead of none
 //	go run ./examples/forget -db postgres://…    key store and table in PostgreSQL
 //	go run ./examples/forget -kms 'hcvault://HOST/transit/keys/NAME?handles=versions'
 //
-// It exits with 1 if anything opens that must not.
+// With -kms and a key that cannot be destroyed in part it shows that the old backup
+// opens. It exits with 1 if anything else opens that must not, or if the attempts
+// before the close, which show that the backup is worth something, open nothing.
 package main
 
 import (
@@ -41,6 +44,7 @@ type config struct {
 	dsn    string
 	kms    string
 	dir    string
+	keep   bool
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
@@ -49,9 +53,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	flags.SetOutput(stderr)
 	flags.IntVar(&cfg.n, "n", 1000, "`number` of people, at least 10")
 	flags.DurationVar(&cfg.window, "window", 0, "recovery window: how long backups stay usable after the close; 0: not at all")
-	flags.StringVar(&cfg.dsn, "db", "", "PostgreSQL `URL`; two schemas are made there and dropped at the end (default: SQLite files)")
+	flags.StringVar(&cfg.dsn, "db", "", "PostgreSQL `URL`; schemas of its own are made there and dropped at the end (default: SQLite files)")
 	flags.StringVar(&cfg.kms, "kms", "", "`URI` of a key in Vault or OpenBao (default: a key file)")
 	flags.StringVar(&cfg.dir, "dir", "", "empty `directory` to keep all files in (default: one that is removed at the end)")
+	flags.BoolVar(&cfg.keep, "keep", false, "remove nothing at the end: neither the files nor the schemas")
 	if err := flags.Parse(args); err != nil {
 		return flag.ErrHelp // Parse has said why
 	}
@@ -63,7 +68,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+		if !cfg.keep {
+			defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+		}
 		cfg.dir = temp
 	} else if err := os.MkdirAll(cfg.dir, 0o700); err != nil {
 		return err
@@ -73,5 +80,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
+	if cfg.keep {
+		d.printf("everything is kept in %s\n", d.kept())
+	}
 	return d.run(ctx)
 }

@@ -15,20 +15,24 @@ import (
 	"github.com/lethe-go/lethe/envelope/sqlstore"
 )
 
-// place is where key stores are: SQLite files in a directory, or schemas of a
-// PostgreSQL database.
+// place is where the key stores and the tables are: SQLite files in a directory,
+// or schemas of a PostgreSQL database.
 type place struct {
 	dir    string
 	dsn    string // "" means SQLite
+	keep   bool   // the schemas
 	admin  *sql.DB
 	prefix string
 	made   []string // schemas
 }
 
 func newPlace(cfg config) (*place, error) {
-	p := &place{dir: cfg.dir, dsn: cfg.dsn}
+	p := &place{dir: cfg.dir, dsn: cfg.dsn, keep: cfg.keep}
 	if cfg.dsn == "" {
 		return p, nil
+	}
+	if u, err := url.Parse(cfg.dsn); err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return nil, errors.New("-db is not a PostgreSQL address like postgres://user@host:5432/database")
 	}
 	p.prefix = fmt.Sprintf("lethe_drill_%x_", time.Now().UnixNano())
 	var err error
@@ -42,6 +46,9 @@ func (p *place) close(ctx context.Context) error {
 	}
 	var errs []error
 	for _, schema := range p.made {
+		if p.keep {
+			break
+		}
 		_, err := p.admin.ExecContext(ctx, "DROP SCHEMA "+schema+" CASCADE")
 		errs = append(errs, err)
 	}
@@ -55,17 +62,38 @@ func (p *place) open(ctx context.Context, name string) (*sqlstore.Store, error) 
 	if p.admin == nil {
 		return sqlstore.OpenSQLite(ctx, p.file(name))
 	}
+	dsn, err := p.url(name)
+	if err != nil {
+		return nil, err
+	}
+	return sqlstore.OpenPostgres(ctx, dsn)
+}
+
+// db opens a database with the application's table.
+func (p *place) db(name string) (*sql.DB, error) {
+	if p.admin == nil {
+		return sql.Open("sqlite", p.file(name))
+	}
+	dsn, err := p.url(name)
+	if err != nil {
+		return nil, err
+	}
+	return sql.Open("pgx", dsn)
+}
+
+// url is the database, with the schema of a name as the only one that is looked in.
+func (p *place) url(name string) (string, error) {
 	u, err := url.Parse(p.dsn)
 	if err != nil {
-		return nil, errors.New("the URL of the database cannot be parsed")
+		return "", errors.New("the URL of the database cannot be parsed")
 	}
 	q := u.Query()
 	q.Set("search_path", p.prefix+name)
 	u.RawQuery = q.Encode()
-	return sqlstore.OpenPostgres(ctx, u.String())
+	return u.String(), nil
 }
 
-// create makes room for a key store.
+// create makes room for a key store or a table.
 func (p *place) create(ctx context.Context, name string) error {
 	if p.admin == nil {
 		return nil
@@ -77,16 +105,17 @@ func (p *place) create(ctx context.Context, name string) error {
 	return err
 }
 
-// copy is a backup, and its restoration: every table of the key store, from one moment.
+// copy is a backup, and its restoration: every table, from one moment. In SQLite
+// it is VACUUM INTO; in PostgreSQL copies of the tables, with their constraints, in
+// a further schema, which for an intruder is as good as a dump.
 func (p *place) copy(ctx context.Context, from, to string) (err error) {
 	if p.admin == nil {
-		db, err := sql.Open("sqlite", p.file(from))
+		db, err := p.db(from)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, db.Close()) }()
 		_, err = db.ExecContext(ctx, "VACUUM INTO ?", p.file(to))
-		return err
+		return errors.Join(err, db.Close())
 	}
 	if err := p.create(ctx, to); err != nil {
 		return err
