@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -57,43 +56,4 @@ func TestResiduesRunUntilTheyAreDone(t *testing.T) {
 	_, err = k.ForgetPurpose(t.Context(), person("bob"), "billing")
 	require.NoError(t, err)
 	require.Equal(t, "bob/billing", other.calls[len(other.calls)-1])
-}
-
-// Release knows whose keys it forgets; ForgetDue does not, and its receipt says so.
-func TestResiduesOfDeferredForgets(t *testing.T) {
-	w := newWorld(t)
-	c := &wallClock{}
-	k := w.timed(t, c)
-	one := &residue{}
-	k.AddResidue(one)
-	for _, id := range []string{"ada", "bob"} {
-		seal(t, k, record(id, "a"))
-		require.NoError(t, k.Hold(t.Context(), person(id), time.Now().Add(time.Hour), "x"))
-	}
-	_, err := k.ForgetPurpose(t.Context(), person("ada"), "marketing")
-	require.NoError(t, err)
-	for _, id := range []string{"ada", "bob"} {
-		_, err = k.Forget(t.Context(), person(id))
-		require.NoError(t, err)
-	}
-	require.Empty(t, one.calls, "held")
-	done, err := k.Release(t.Context(), person("ada"), "x")
-	require.NoError(t, err)
-	require.Len(t, done, 2)
-	require.Equal(t, []string{"ada/marketing", "ada/all"}, one.calls)
-	require.Contains(t, done[1].Residuals, envelope.Residual{Kind: envelope.ResidualColumns, Name: "t", Count: 2})
-
-	c.set(2 * time.Hour)
-	done, err = k.ForgetDue(t.Context())
-	require.NoError(t, err)
-	require.Len(t, done, 1)
-	require.Len(t, one.calls, 2)
-	last := done[0].Residuals[len(done[0].Residuals)-1]
-	require.Equal(t, envelope.ResidualFailed, last.Kind)
-	require.Equal(t, "table t", last.Name)
-	require.Contains(t, last.Note, "call Forget")
-	r, err := k.Forget(t.Context(), person("bob"))
-	require.NoError(t, err)
-	require.Equal(t, done[0].Seq, r.Seq)
-	require.Equal(t, "bob/all", one.calls[2])
 }
