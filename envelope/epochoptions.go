@@ -63,7 +63,7 @@ type Promise struct {
 	Everywhere time.Duration
 	// Backups is T: after it no backup of the key store or of the data opens what
 	// was forgotten, with whatever the KMS still holds. 0: there is no such time,
-	// and None says why. T = max(Everywhere, E + C + W + P), where P is how long
+	// and None says why. T = max(Everywhere, max(E, C) + C + W + P), where P is how long
 	// the KMS takes; with C for E if a close may take longer than an epoch lasts, and
 	// more while the handle of an earlier epoch is with a KMS that takes longer.
 	Backups time.Duration
