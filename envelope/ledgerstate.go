@@ -2,7 +2,6 @@ package envelope
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -80,13 +79,6 @@ func (l *ledgerState) forbids(sref SRef, pid PID) bool {
 	}
 	seq, ok := l.forgot[forgotten{refVersion, sref, pid}]
 	return ok && seq > l.lifted[all]
-}
-
-// forgetOf returns the entry of the forget that forbids the purpose; 0: none does.
-func (l *ledgerState) forgetOf(sref SRef, pid PID) uint64 {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return cmp.Or(l.forgot[forgotten{refVersion, sref, 0}], l.forgot[forgotten{refVersion, sref, pid}])
 }
 
 func (l *ledgerState) isDead(kid KeyID) bool {
