@@ -117,7 +117,10 @@ func (k *Keyring) receipt(ctx context.Context, seq uint64) (Receipt, SRef, error
 	}
 	ctx, cancel := k.bound(ctx, 4)
 	defer cancel()
-	if err := k.syncLedger(ctx); err != nil {
+	// Nothing is appended or learned between the read and the check of what was read.
+	k.led.appendMu.Lock()
+	defer k.led.appendMu.Unlock()
+	if err := k.syncLocked(ctx); err != nil {
 		return Receipt{}, SRef{}, err
 	}
 	if seq == 0 {
