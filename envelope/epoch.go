@@ -301,7 +301,15 @@ func (r *rekeyer) rekey(ctx context.Context, scope string) error {
 	slices.Sort(leaves)
 	leaves = slices.Compact(leaves)
 	defer k.leaves.drop()
-	if err := r.each(ctx, "leaves", slices.Clone(leaves), rekeyBatch, r.leaves); err != nil {
+	rows, err := k.pagesOf(ctx, leaves)
+	if err != nil {
+		return err
+	}
+	var todo []PageID // most that ever were dirty have been re-keyed by earlier closes
+	for _, p := range slices.DeleteFunc(rows, r.notDirty) {
+		todo = append(todo, p.Page)
+	}
+	if err := r.each(ctx, "leaves", todo, rekeyBatch, r.leaves); err != nil {
 		return err
 	}
 	for _, level := range inner {

@@ -191,16 +191,19 @@ func (r *rekeyer) parentsOf(ctx context.Context, pages []PageRow) (map[PageID]*p
 	return out, nil
 }
 
+// notDirty reports whether a page is none of the leaves that this close re-keys.
+func (r *rekeyer) notDirty(p PageRow) bool {
+	d, listed := r.dirty[p.Page]
+	return p.Level != 0 || p.Gen >= r.epoch || r.damaged[p.Page] || !r.opts.All && p.DirtyEpoch == 0 && (!listed || d < p.Gen)
+}
+
 // leaves re-keys those of the leaves that are still dirty, or all of them.
 func (r *rekeyer) leaves(ctx context.Context, ids []PageID) error {
 	rows, err := r.k.pagesOf(ctx, ids)
 	if err != nil {
 		return err
 	}
-	rows = slices.DeleteFunc(rows, func(p PageRow) bool {
-		d, listed := r.dirty[p.Page]
-		return p.Level != 0 || p.Gen >= r.epoch || r.damaged[p.Page] || !r.opts.All && p.DirtyEpoch == 0 && (!listed || d < p.Gen)
-	})
+	rows = slices.DeleteFunc(rows, r.notDirty)
 	if len(rows) == 0 {
 		return nil
 	}
