@@ -3,6 +3,7 @@ package envelope
 import (
 	"cmp"
 	"context"
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"slices"
@@ -242,9 +243,6 @@ func (r *rekeyer) leaf(ctx context.Context, p *PageRow, parent *pageKey, own map
 	if err := cmp.Or(own[p.Page].err, parent.err); err != nil {
 		return r.leave(p.Page, err)
 	}
-	if err := parentErr(p, parent); err != nil {
-		return r.leave(p.Page, err)
-	}
 	children, err := r.k.store.KeysOfPage(ctx, r.k.tree, p.Page)
 	if err != nil {
 		return err
@@ -260,15 +258,10 @@ func (r *rekeyer) leaf(ctx context.Context, p *PageRow, parent *pageKey, own map
 		}
 		count += len(below)
 	}
-	secret := newKey()
-	defer clear(secret)
-	fresh, err := p.Suite.aead(secret)
+	next, fresh, err := r.freshKey(p, parent)
 	if err != nil {
 		return err
 	}
-	next := *p
-	next.Gen, next.DirtyEpoch = r.epoch, 0
-	next.Wrapped = parent.suite.seal(parent.aead, nil, secret, next.appendAAD(nil, r.k.id))
 	var keys []KeyRow
 	var drop []KeyID
 	for _, row := range children {
@@ -304,13 +297,18 @@ func (r *rekeyer) leaf(ctx context.Context, p *PageRow, parent *pageKey, own map
 	return nil
 }
 
-// parentErr says why nothing can be wrapped under the parent of p, whose own key
-// may still be known from before.
-func parentErr(p *PageRow, parent *pageKey) error {
-	if parent == nil {
-		return fmt.Errorf("%w: page %d names a parent the store does not have", ErrKeyMissing, p.Page)
+// freshKey draws a new key for a page: its row with the key wrapped under the
+// parent's, and the AEAD to wrap its children under.
+func (r *rekeyer) freshKey(p *PageRow, parent *pageKey) (next PageRow, fresh cipher.AEAD, err error) {
+	secret := newKey()
+	defer clear(secret)
+	if fresh, err = p.Suite.aead(secret); err != nil {
+		return next, nil, err
 	}
-	return parent.err
+	next = *p
+	next.Gen, next.DirtyEpoch = r.epoch, 0
+	next.Wrapped = parent.suite.seal(parent.aead, nil, secret, next.appendAAD(nil, r.k.id))
+	return next, fresh, nil
 }
 
 // tolerate returns nil for damage that is to be left as it is. Who closes an epoch
@@ -408,9 +406,6 @@ func (r *rekeyer) node(ctx context.Context, p *PageRow, parent, own *pageKey) er
 	if err := cmp.Or(own.err, parent.err); err != nil {
 		return r.leave(p.Page, err)
 	}
-	if err := parentErr(p, parent); err != nil {
-		return r.leave(p.Page, err)
-	}
 	children, err := r.k.store.ChildPages(ctx, r.k.tree, p.Page)
 	if err != nil {
 		return err
@@ -423,15 +418,10 @@ func (r *rekeyer) node(ctx context.Context, p *PageRow, parent, own *pageKey) er
 		}
 		count += len(stray)
 	}
-	secret := newKey()
-	defer clear(secret)
-	fresh, err := p.Suite.aead(secret)
+	next, fresh, err := r.freshKey(p, parent)
 	if err != nil {
 		return err
 	}
-	next := *p
-	next.Gen, next.DirtyEpoch = r.epoch, 0
-	next.Wrapped = parent.suite.seal(parent.aead, nil, secret, next.appendAAD(nil, r.k.id))
 	step := RekeyPages{Tree: r.k.tree, Epoch: r.old.epoch, Pages: []PageRow{next}, Seen: map[PageID][]byte{p.Page: p.Wrapped}, PageChildren: map[PageID]int{p.Page: count}}
 	for _, c := range children {
 		key, err := r.childKey(&c, own)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
@@ -34,6 +33,6 @@ func (p *progress) add(n int) {
 	if p.bar != nil {
 		_ = p.bar.Add(n) // a terminal that went away does not stop the work
 	} else if p.total > 0 && before*4/p.total != p.done*4/p.total {
-		_, _ = fmt.Fprintf(p.out, "%s: %s of %s\n", p.what, strconv.Itoa(p.done), strconv.Itoa(p.total))
+		_, _ = fmt.Fprintf(p.out, "%s: %d of %d\n", p.what, p.done, p.total)
 	}
 }
