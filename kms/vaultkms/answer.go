@@ -108,13 +108,12 @@ func parseBatch(body []byte, references []string) ([]batchItem, error) {
 type Info struct {
 	Type                 string // "aes256-gcm96" or another AEAD
 	LatestVersion        int    // what EncryptWithContext uses, from 1
+	MinEncryptionVersion int    // older versions do not encrypt; 0 if none is set
 	MinDecryptionVersion int    // older versions do not open
 	MinAvailableVersion  int    // older versions were trimmed: they are gone; 0 if none was
 	DeletionAllowed      bool
 	Exportable           bool // the key was or may be copied out of Vault
 	PlaintextBackup      bool // likewise, by a backup
-
-	minEncryptionVersion int // 0 if none is set
 }
 
 // aeadTypes are the key types that authenticate associated data.
@@ -144,7 +143,7 @@ func parseInfo(body []byte, name string) (info Info, derived bool, err error) {
 	return Info{
 		Type: *k.Type, LatestVersion: *k.Latest, MinDecryptionVersion: *k.MinDecrypt, MinAvailableVersion: k.MinAvail,
 		DeletionAllowed: *k.Deletion, Exportable: *k.Exportable, PlaintextBackup: *k.Backup,
-		minEncryptionVersion: k.MinEncrypt,
+		MinEncryptionVersion: k.MinEncrypt,
 	}, *k.Derived, nil
 }
 

@@ -230,7 +230,7 @@ func (k *Key) destroyVersion(ctx context.Context, op string, version int) (kms.E
 	// Transit trims only what neither encrypts nor decrypts. Bounds are never lowered.
 	_, err = k.post(ctx, k.mount+"/keys/"+k.name+"/config", map[string]any{
 		"min_decryption_version": max(version+1, info.MinDecryptionVersion),
-		"min_encryption_version": max(version+1, info.minEncryptionVersion),
+		"min_encryption_version": max(version+1, info.MinEncryptionVersion),
 	})
 	if err != nil {
 		return kms.Erasure{}, k.refused(ctx, op, err, "keys/"+k.name+"/config", "update")

@@ -163,7 +163,7 @@ func TestVersions(t *testing.T) {
 	s.Do(t, logical.UpdateOperation, "keys/k/trim", map[string]any{"min_available_version": 2})
 	info, err = k.Info(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, vaultkms.Info{Type: "aes256-gcm96", LatestVersion: 2, MinDecryptionVersion: 2, MinAvailableVersion: 2}, info)
+	require.Equal(t, vaultkms.Info{Type: "aes256-gcm96", LatestVersion: 2, MinEncryptionVersion: 2, MinDecryptionVersion: 2, MinAvailableVersion: 2}, info)
 	require.NoError(t, k.Ping(t.Context()))
 }
 
