@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"time"
 
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/tokenize"
@@ -19,6 +20,11 @@ type Options struct {
 	Tokenizers map[string]tokenize.Tokenizer
 	// RequireTenant makes every call fail but those of a Sealer from Tenant.
 	RequireTenant bool
+	// Migrations are the modes of fields that have a plaintext column, tagged
+	// plain=, by their stable names. Each such field needs one.
+	Migrations map[string]Migration
+	// Now is the clock that Migrations go by; nil is time.Now.
+	Now func() time.Time
 }
 
 // Sealer seals and opens rows of type T. It is safe for concurrent use.
@@ -26,10 +32,11 @@ type Sealer[T any] struct{ core }
 
 // core is a Sealer but for the type of its rows, whose fields the plan finds.
 type core struct {
-	ring   *envelope.Keyring
-	plan   *plan
-	opts   Options
-	tenant string
+	ring       *envelope.Keyring
+	plan       *plan
+	opts       Options
+	tenant     string
+	migrations *migrations // nil without plaintext columns
 }
 
 // Format writes "[sealer]", for every verb: fmt follows pointers for verbs that
@@ -53,6 +60,9 @@ func For[T any](ring *envelope.Keyring, opts ...Options) (*Sealer[T], error) {
 		s.opts = opts[0]
 	}
 	if err := p.bindTokenizers(s.opts.Tokenizers); err != nil {
+		return nil, err
+	}
+	if s.migrations, err = newMigrations(p, &s.opts); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -139,7 +149,7 @@ func (s *Sealer[T]) Rewrap(ctx context.Context, row *T) (changed bool, err error
 	if row == nil {
 		return false, errNilRow
 	}
-	at, err := s.rewrap(ctx, rows{addressOf(row), 0, 1}, s.toNewest)
+	at, err := s.rewrap(ctx, rows{addressOf(row), 0, 1, nil}, s.toNewest)
 	return len(at) == 1, err
 }
 

@@ -35,14 +35,23 @@ type rows struct {
 	first unsafe.Pointer
 	size  uintptr
 	n     int
+	pick  []int // which of those from first on; nil: the first n
 }
 
+// only are some of the rows, which were not picked themselves.
+func (r rows) only(pick []int) rows { return rows{r.first, r.size, len(pick), pick} }
+
 func rowsOf[T any](all []T) rows {
-	return rows{unsafe.Pointer(unsafe.SliceData(all)), reflect.TypeFor[T]().Size(), len(all)} //nolint:gosec // see place
+	return rows{unsafe.Pointer(unsafe.SliceData(all)), reflect.TypeFor[T]().Size(), len(all), nil} //nolint:gosec // see place
 }
 
 // at returns the address of row i, which is below n.
-func (r rows) at(i int) unsafe.Pointer { return unsafe.Add(r.first, uintptr(i)*r.size) }
+func (r rows) at(i int) unsafe.Pointer {
+	if r.pick != nil {
+		i = r.pick[i]
+	}
+	return unsafe.Add(r.first, uintptr(i)*r.size)
+}
 
 // in returns the field's address in a row of the type the place was resolved
 // for, or nil behind a nil pointer.
