@@ -701,14 +701,17 @@ func TestUnsealLeadsBack(t *testing.T) {
 		rows[i] = unsealedRow(t, fmt.Sprintf("m%d", i), fmt.Sprintf("p%d@example.com", i))
 	}
 	rows[1].Note = lethe.Of("stays sealed")
-	require.NoError(t, s.SealSlice(ctx, rows))
-	_, err := ring.Forget(ctx, lethe.Subject{Kind: "mover", ID: "m2"})
+	changed, err := s.Rows().SealPlain(ctx, rows)
+	require.NoError(t, err)
+	require.Len(t, changed, len(rows))
+	require.Contains(t, s.Describe().Fields, lethe.FieldDescription{GoName: "OldBorn", Role: lethe.RolePlain, Of: "born", Value: "time.Time", Index: []int{7}})
+	_, err = ring.Forget(ctx, lethe.Subject{Kind: "mover", ID: "m2"})
 	require.NoError(t, err)
 	for i := range rows {
 		rows[i] = load(t, rows[i].ID, save(t, &rows[i]))
 	}
 	before := rows[2].Keys
-	changed, err := s.Unseal(ctx, rows)
+	changed, err = s.Rows().Unseal(ctx, &rows)
 	require.ErrorIs(t, err, lethe.ErrForgotten)
 	require.Equal(t, []int{0, 1, 3}, changed)
 	for _, i := range changed {

@@ -51,7 +51,7 @@ func (s *core) sealMigrating(ctx context.Context, all rows, anew bool) error {
 	if all.n == 1 {
 		err = s.sealRow(ctx, all.at(0), anew)
 	} else {
-		err = s.sealRows(ctx, all)
+		err = s.sealRows(ctx, all, anew)
 	}
 	if err != nil {
 		return err
