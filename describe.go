@@ -24,15 +24,15 @@ const (
 	RoleIndex   Role = "index"   // a blind index over a Secret
 	RoleToken   Role = "token"   // a token in the place of a value
 	RoleVersion Role = "version" // the key version of a token
-	RolePlain   Role = "plain"   // the plaintext column that a Migration leaves beside a Secret or Token
 	RoleSubject Role = "subject" // whose data it is
 	RoleID      Role = "id"      // the row's identity, and no subject
+	RolePlain   Role = "plain"   // the plaintext column of a Secret, while a Migration lasts
 )
 
 // FieldDescription is one tagged field. What does not apply to its role is zero.
 type FieldDescription struct {
 	GoName  string // from the row on, with dots: Home.Street
-	Name    string // stable name; of a subject, id, version or plain none
+	Name    string // stable name; none of a subject, id, version or plain
 	Column  string // from the tag db, up to its first comma; "" if it has none
 	Role    Role
 	Kind    string // of the subject whose data it is, or which it names
@@ -93,7 +93,10 @@ func (s *core) describe() Description {
 	}
 	for i := range p.plains {
 		c := &p.plains[i]
-		add(c.path, FieldDescription{Role: RolePlain, Of: p.fields[c.field].name, Value: c.value.String()})
+		of := &p.fields[c.field]
+		add(c.path, FieldDescription{
+			Role: RolePlain, Of: of.name, Group: of.tag.group, Purpose: of.tag.purpose, Kind: p.subjects[p.scopes[of.scope].subject].kind,
+		})
 	}
 	for i := range p.subjects {
 		r := &p.subjects[i]

@@ -2,6 +2,7 @@ package lethe_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,4 +70,13 @@ func TestDescribeDocument(t *testing.T) {
 		{GoName: "ID", Role: lethe.RoleSubject, Kind: "person", RowID: true, Value: "string", Index: []int{1}},
 		{GoName: "Email", Name: "email", Role: lethe.RoleSecret, Kind: "person", Value: "string", Index: []int{2}},
 	}}, s.Describe())
+}
+
+func TestDescribePlain(t *testing.T) {
+	clock := newClock()
+	d := movers(t, envelopetest.NewKeyring(t), moving(clock, false)).Describe()
+	at := slices.IndexFunc(d.Fields, func(f lethe.FieldDescription) bool { return f.GoName == "OldBorn" })
+	require.Equal(t, lethe.FieldDescription{
+		GoName: "OldBorn", Role: lethe.RolePlain, Of: "born", Kind: "mover", Purpose: "age", Value: "sql.Null[time.Time]", Index: []int{7},
+	}, d.Fields[at])
 }

@@ -704,7 +704,7 @@ func TestUnsealLeadsBack(t *testing.T) {
 	changed, err := s.Rows().SealPlain(ctx, rows)
 	require.NoError(t, err)
 	require.Len(t, changed, len(rows))
-	require.Contains(t, s.Describe().Fields, lethe.FieldDescription{GoName: "OldBorn", Role: lethe.RolePlain, Of: "born", Value: "time.Time", Index: []int{7}})
+	require.Contains(t, s.Describe().Fields, lethe.FieldDescription{GoName: "OldBorn", Role: lethe.RolePlain, Of: "born", Kind: "mover", Purpose: "age", Value: "sql.Null[time.Time]", Index: []int{7}})
 	_, err = ring.Forget(ctx, lethe.Subject{Kind: "mover", ID: "m2"})
 	require.NoError(t, err)
 	for i := range rows {
