@@ -17,7 +17,7 @@ const maxAttempts = 1000
 // Args say which job to run. There is one at a time with the same Args: to insert
 // another while it waits or runs does nothing, afterwards it begins anew.
 type Args struct {
-	Job    string `json:"job"`   // a migrate.Kind: "rewrap", "reseal", "reindex"
+	Job    string `json:"job"`   // a migrate.Kind: "rewrap", "backfill", …
 	Table  string `json:"table"` // Name of one of Options.Tables
 	Tenant string `json:"tenant,omitempty"`
 }

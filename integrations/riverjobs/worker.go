@@ -115,6 +115,11 @@ func (w *Worker) Work(ctx context.Context, job *river.Job[Args]) error {
 			break
 		}
 	}
+	if !last.Done {
+		if err := w.finished(ctx, kind, table, run.Name(), &last); err != nil {
+			return w.outcome(ctx, err)
+		}
+	}
 	if err := river.RecordOutput(ctx, last); err != nil {
 		return err
 	}
@@ -123,6 +128,26 @@ func (w *Worker) Work(ctx context.Context, job *river.Job[Args]) error {
 	}
 	if w.opts.Done != nil {
 		return w.opts.Done(ctx, job.Args, migrate.Report{Progress: last, Failures: run.Failures()})
+	}
+	return nil
+}
+
+// finished looks whether the job came to its end while its last turn was being
+// broken off: then it would begin anew.
+func (w *Worker) finished(ctx context.Context, kind migrate.Kind, table migrate.Table, name string, p *migrate.Progress) error {
+	all, err := migrate.Status(ctx, table.DB, table.Dialect)
+	if err != nil {
+		return err
+	}
+	passes := w.opts.Job.Passes
+	if passes == 0 {
+		passes = migrate.DefaultPasses
+	}
+	for _, s := range all {
+		// In its last pass it may have ended with ErrNotDone: then let it begin anew.
+		if s.Name == name && s.Done && (kind == migrate.Reseal || s.Pass < passes) {
+			p.Done, p.Pass, p.All = true, s.Pass, s.All
+		}
 	}
 	return nil
 }
