@@ -70,14 +70,15 @@ func Advise(s *Service, c *Costs) Advice {
 	a.Epochs, a.Epoch = epochs(s, c)
 	best := &a.Candidates[a.Best].Plan
 	a.KeyPeriod = min(s.CryptoPeriod, best.GCM.Limit/2)
-	a.Changes = changes(s, c, best.Granularity)
+	a.Changes = changes(s, c, best.Granularity, a.Fits)
 	return a
 }
 
 // choose judges the granularities. Of those that keep to every limit it takes the
 // one of whose leaked data key the fewest people suffer, then the fewest records,
 // then the cheapest, then the smallest. Where none keeps to all, the one that fails the
-// fewest; forgetting counts more than all others, since it cannot be bought later.
+// fewest; forgetting late counts more than all others together, since that cannot be
+// bought later, and never more than late.
 func choose(s *Service, c *Costs) Advice {
 	var a Advice
 	for _, p := range Plans(s, c) {
@@ -85,9 +86,13 @@ func choose(s *Service, c *Costs) Advice {
 	}
 	weight := func(x *Candidate) (failed int) {
 		for _, ch := range x.Checks {
-			if !ch.OK && ch.Name == CheckForgotten {
+			switch {
+			case ch.OK:
+			case ch.Name == CheckForgotten && x.Forgotten.Never:
+				failed += 2 * len(x.Checks)
+			case ch.Name == CheckForgotten:
 				failed += len(x.Checks)
-			} else if !ch.OK {
+			default:
 				failed++
 			}
 		}
@@ -174,7 +179,17 @@ func epochs(s *Service, c *Costs) (out []EpochChoice, best int) {
 	return out, best
 }
 
-// Change is a change of one input that makes another granularity the best.
+// LongestEpoch is the longest of EpochLengths that meets the deadline, or a day if none does.
+func LongestEpoch(s *Service, c *Costs) time.Duration {
+	all, best := epochs(s, c)
+	if best < 0 {
+		return day
+	}
+	return all[best].Every
+}
+
+// Change is a change of one input that makes another granularity the best, or the
+// best one keep to every limit, or to none.
 type Change struct {
 	Input  string      `json:"input"`
 	From   float64     `json:"from"`
@@ -192,6 +207,9 @@ type knob struct {
 
 func seconds(d *time.Duration) func(float64) { return func(v float64) { *d = toDuration(v) } }
 
+// OverheadKnob is the Input of a Change of Limits.Overhead.
+const OverheadKnob = "limit of bytes at rest over plaintext"
+
 // knobs are the inputs that are turned one by one. Records and subjects grow
 // together with what depends on them.
 var knobs = []knob{
@@ -207,20 +225,20 @@ var knobs = []knob{
 	{"deadline to forget (s)", func(s *Service) float64 { return s.Limits.Deadline.Seconds() }, func(s *Service, v float64) { seconds(&s.Limits.Deadline)(v) }},
 	{"recovery window (s)", func(s *Service) float64 { return s.Window.Seconds() }, func(s *Service, v float64) { seconds(&s.Window)(v) }},
 	{"retention (s)", func(s *Service) float64 { return s.Retention.Seconds() }, func(s *Service, v float64) { seconds(&s.Retention)(v) }},
-	{"limit of bytes at rest over plaintext", func(s *Service) float64 { return s.Limits.Overhead }, func(s *Service, v float64) { s.Limits.Overhead = v }},
+	{OverheadKnob, func(s *Service) float64 { return s.Limits.Overhead }, func(s *Service, v float64) { s.Limits.Overhead = v }},
 	{"limit of open p99 (s)", func(s *Service) float64 { return s.Limits.OpenP99.Seconds() }, func(s *Service, v float64) { seconds(&s.Limits.OpenP99)(v) }},
 	{"limit of USD a month", func(s *Service) float64 { return s.Limits.Cost }, func(s *Service, v float64) { s.Limits.Cost = v }},
 	{"KMS quota (calls a second)", func(s *Service) float64 { return s.KMS.Quota }, func(s *Service, v float64) { s.KMS.Quota = v }},
 	{"KMS destruction delay (s)", func(s *Service) float64 { return s.KMS.Destroy.Seconds() }, func(s *Service, v float64) { seconds(&s.KMS.Destroy)(v) }},
 }
 
-// turned is as far as a knob is turned: to this many times its value, and to one part in as many.
-const turned = 256
+// Turned is as far as a knob is turned: to this many times its value, and to one part in as many.
+const Turned = 256
 
-// changes turns every input up and down by factors of 2 until the advice is
+// changes turns every input up and down by factors of 2 until the advice, or whether it keeps to every limit, is
 // another, then narrows the turning point down to 5 %. An input that is 0, no
 // limit, is not turned.
-func changes(s *Service, c *Costs, best Granularity) (out []Change) {
+func changes(s *Service, c *Costs, best Granularity, fits bool) (out []Change) {
 	for _, k := range knobs {
 		from := k.get(s)
 		if from <= 0 {
@@ -237,25 +255,25 @@ func changes(s *Service, c *Costs, best Granularity) (out []Change) {
 				return a.Candidates[a.Best].Plan.Granularity, a.Fits, true
 			}
 			same := from
-			for v := from * step; v <= from*turned && v >= from/turned; v *= step {
-				g, fits, ok := ask(v)
+			for v := from * step; v <= from*Turned && v >= from/Turned; v *= step {
+				g, f, ok := ask(v)
 				if !ok {
 					break
 				}
-				if g == best {
+				if g == best && f == fits {
 					same = v
 					continue
 				}
 				other := v
 				for other/same > 1.05 || same/other > 1.05 {
 					mid := math.Sqrt(other * same)
-					if m, f, _ := ask(mid); m == best {
+					if gm, fm, _ := ask(mid); gm == best && fm == fits {
 						same = mid
 					} else {
-						other, g, fits = mid, m, f
+						other, g, f = mid, gm, fm
 					}
 				}
-				out = append(out, Change{Input: k.name, From: from, To: other, Advice: g, Fits: fits})
+				out = append(out, Change{Input: k.name, From: from, To: other, Advice: g, Fits: f})
 				break
 			}
 		}

@@ -20,7 +20,10 @@ func (k KMS) CallsUSD(calls float64) float64 { return calls / 10_000 * k.Price }
 // which the KMS takes share of its quota at most: the longer of
 // n * latency / workers and n / (quota * share). Source: Little's law.
 func (k KMS) BulkTime(n float64, latency time.Duration, workers, share float64) time.Duration {
-	seconds := n * latency.Seconds() / math.Max(1, workers)
+	if n <= 0 {
+		return 0
+	}
+	seconds := math.Max(latency.Seconds(), n*latency.Seconds()/math.Max(1, workers))
 	if k.Quota > 0 {
 		seconds = math.Max(seconds, n/(k.Quota*share))
 	}
