@@ -56,7 +56,7 @@ func (t tree) dirty(forgets float64) (leaves, all float64) {
 // The pages that lost a key are re-keyed, and every page is checked before the old
 // root is given up.
 func (s *Service) close(c *Costs, forgets float64) (took time.Duration, written float64) {
-	perLeaf := math.Max(1, c.KeysPerPage)
+	perLeaf := math.Max(2, c.KeysPerPage)
 	t := newTree(s.Subjects, perLeaf, perLeaf)
 	leaves, all := t.dirty(forgets)
 	took = toDuration(c.CloseFixed.Seconds() + all*c.CloseDirty.Seconds() + t.pages()*c.CloseCheck.Seconds())
