@@ -42,7 +42,8 @@ type Service struct {
 	Workers      float64 `help:"Calls to the KMS at the same time while keys are rotated." default:"16"`
 
 	Deadline   Span    `help:"A person must be forgotten in every backup within; 0s: nobody asks for it. GDPR article 12(3) has one month for the answer to a request." default:"30d"`
-	QuotaShare float64 `help:"Share of the KMS's quota that may be used, at the peak and when all processes start." default:"0.5"`
+	QuotaShare float64 `help:"Share of the KMS's quota that may be used." default:"0.5"`
+	Start      Span    `help:"How long the KMS may be asked for keys after all processes started together; 0s is no limit." default:"30s"`
 	KeyMemory  float64 `help:"Bytes of keys in a process's memory at most; 0 is no limit." default:"1e9"`
 	OpenP99    Span    `name:"open-p99" help:"99th percentile of opening a record, at most; 0s is no limit." default:"0s"`
 	Overhead   float64 `help:"Bytes at rest for keys, nonces and tags over bytes of plaintext, at most; 0 is no limit." default:"0"`
@@ -127,7 +128,7 @@ func (in *Service) Resolve(c *model.Costs, measured bool) (*model.Service, error
 	}
 	s := in.service(k)
 	if s.Epoch == 0 {
-		s.Epoch = model.LongestEpoch(s, c)
+		s.EpochAuto, s.Epoch = true, model.LongestEpoch(s, c)
 	}
 	return s, errors.Join(append(errs, s.Validate())...)
 }
@@ -152,7 +153,7 @@ func (in *Service) service(k model.KMS) *model.Service {
 		ReplicaLag: time.Duration(in.ReplicaLag), Retention: time.Duration(in.Retention), CryptoPeriod: time.Duration(in.CryptoPeriod),
 		Workers: in.Workers, KMS: k,
 		Limits: model.Limits{
-			Deadline: time.Duration(in.Deadline), QuotaShare: in.QuotaShare, KeyMemory: in.KeyMemory,
+			Deadline: time.Duration(in.Deadline), QuotaShare: in.QuotaShare, Start: time.Duration(in.Start), KeyMemory: in.KeyMemory,
 			OpenP99: time.Duration(in.OpenP99), Overhead: in.Overhead, Cost: in.Cost,
 		},
 	}

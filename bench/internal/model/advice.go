@@ -20,6 +20,7 @@ type Check struct {
 const (
 	CheckForgotten = "forgotten (s)"
 	CheckQuota     = "share of the KMS's quota"
+	CheckStart     = "start of all processes (s)"
 	CheckMemory    = "memory for keys (bytes)"
 	CheckOpen      = "open p99 (s)"
 	CheckOverhead  = "bytes at rest over plaintext"
@@ -137,8 +138,11 @@ func judge(s *Service, p Plan) Candidate {
 		add(CheckForgotten, got, l.Deadline.Seconds(), !late(x.Forgotten))
 	}
 	if s.KMS.Quota > 0 {
-		got := math.Max(p.KMSPeak, p.KMSCold) / s.KMS.Quota
+		got := p.KMSPeak / s.KMS.Quota
 		add(CheckQuota, got, l.QuotaShare, got <= l.QuotaShare)
+		if start, ok := s.start(&p); l.Start > 0 {
+			add(CheckStart, start.Seconds(), l.Start.Seconds(), ok && start <= l.Start)
+		}
 	}
 	atMost := func(name string, got, most float64) {
 		if most > 0 {
@@ -150,6 +154,17 @@ func judge(s *Service, p Plan) Candidate {
 	atMost(CheckOverhead, p.Overhead, l.Overhead)
 	atMost(CheckCost, x.USD, l.Cost)
 	return x
+}
+
+// start is how long processes that start together, at the peak, ask the KMS for keys:
+// the calls that fill their caches, at what the quota's share leaves beside the peak.
+// ok is false where it leaves nothing. Source: conservation of flow.
+func (s *Service) start(p *Plan) (took time.Duration, ok bool) {
+	left := s.KMS.Quota*s.Limits.QuotaShare - p.KMSPeak
+	if left <= 0 {
+		return -1, false
+	}
+	return toDuration(p.KMSWarm / left), true
 }
 
 // epochs computes what each length of an epoch costs, and takes the longest that
@@ -248,6 +263,9 @@ func changes(s *Service, c *Costs, best Granularity, fits bool) (out []Change) {
 			ask := func(v float64) (Granularity, bool, bool) {
 				w := *s
 				k.set(&w, v)
+				if w.EpochAuto {
+					w.Epoch = LongestEpoch(&w, c)
+				}
 				if w.Validate() != nil {
 					return "", false, false
 				}

@@ -27,6 +27,7 @@ type Service struct {
 	Forgets      float64       `json:"forgets"`       // people a day
 	Workers      float64       `json:"workers"`       // that call the KMS at the same time in a rotation
 	Epoch        time.Duration `json:"epoch"`         // E
+	EpochAuto    bool          `json:"epoch_auto"`    // E is LongestEpoch, also where another input changes
 	CloseTime    time.Duration `json:"close_time"`    // C
 	Window       time.Duration `json:"window"`        // W
 	ReplicaLag   time.Duration `json:"replica_lag"`   // of the key store
@@ -53,7 +54,8 @@ type KMS struct {
 // Limits are what a plan must keep to. Zero means no limit, but for Deadline.
 type Limits struct {
 	Deadline   time.Duration `json:"deadline"`    // a person must be forgotten everywhere within; 0: nobody asks for it
-	QuotaShare float64       `json:"quota_share"` // of the KMS's quota, at the peak and after a start of all processes
+	QuotaShare float64       `json:"quota_share"` // of the KMS's quota
+	Start      time.Duration `json:"start"`       // how long the KMS may be asked for keys when all processes start
 	KeyMemory  float64       `json:"key_memory"`  // bytes of keys per process
 	OpenP99    time.Duration `json:"open_p99"`
 	Overhead   float64       `json:"overhead"` // bytes at rest for keys and tags, over bytes of plaintext

@@ -57,7 +57,7 @@ type barRow struct {
 
 // barChart draws horizontal bars on a logarithmic scale. A value of 0 or below has
 // its text only. mark draws a line at a value; 0 is none.
-func barChart(title, label string, rows []barRow, tick func(float64) string, markAt float64) (template.HTML, error) {
+func barChart(title, label string, rows []barRow, ticks plot.Ticker, markAt float64) (template.HTML, error) {
 	low, high := math.Inf(1), 0.0
 	take := func(v float64) {
 		if v > 0 && !math.IsInf(v, 0) {
@@ -81,7 +81,7 @@ func barChart(title, label string, rows []barRow, tick func(float64) string, mar
 
 	p := newPlot(label)
 	p.X.Scale, p.X.Min, p.X.Max = plot.LogScale{}, low, high
-	p.X.Tick.Marker = decades(tick)
+	p.X.Tick.Marker = ticks
 	bars := &barPlotter{rows: rows, low: low, mark: markAt}
 	p.Y.Min, p.Y.Max = 0, bars.height()
 	names := make([]plot.Tick, 0, len(rows))
@@ -91,7 +91,7 @@ func barChart(title, label string, rows []barRow, tick func(float64) string, mar
 	p.Y.Tick.Marker = plot.ConstantTicks(names)
 	p.Y.Tick.Length, p.Y.LineStyle.Width = 0, 0
 	p.Add(bars)
-	return svg(p, title, float64(lines)*15+float64(len(rows))*9+46)
+	return svg(p, title, float64(lines)*17+float64(len(rows))*10+50)
 }
 
 // barPlotter draws barRows from the top down, in units of a bar's height.
@@ -130,7 +130,7 @@ func (b *barPlotter) Plot(c draw.Canvas, p *plot.Plot) {
 		at := x(b.mark)
 		c.StrokeLine2(draw.LineStyle{Color: mark, Width: 1.2, Dashes: []vg.Length{3, 2}}, at, c.Min.Y, at, c.Max.Y)
 	}
-	style := textStyle(8.5)
+	style := textStyle(10.5)
 	style.YAlign = draw.YCenter
 	for i, r := range b.rows {
 		for j, v := range r.bars {
@@ -152,10 +152,10 @@ type curve struct {
 }
 
 // lineChart draws curves over a logarithmic x axis. markAt is as for barChart.
-func lineChart(title, xLabel, yLabel string, curves []curve, tickX, tickY func(float64) string, yMin, yMax, markAt float64) (template.HTML, error) {
+func lineChart(title, xLabel, yLabel string, curves []curve, ticks plot.Ticker, tickY func(float64) string, yMin, yMax, markAt float64) (template.HTML, error) {
 	p := newPlot(xLabel)
-	p.Y.Label.Text, p.Y.Label.TextStyle = yLabel, textStyle(9)
-	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, decades(tickX)
+	p.Y.Label.Text, p.Y.Label.TextStyle = yLabel, textStyle(11)
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, ticks
 	p.Y.Tick.Marker = labelled{plot.DefaultTicks{}, tickY}
 	for i, c := range curves {
 		line, err := plotter.NewLine(c.points)
@@ -169,7 +169,7 @@ func lineChart(title, xLabel, yLabel string, curves []curve, tickX, tickY func(f
 	if markAt > 0 {
 		p.Add(&verticalMark{markAt})
 	}
-	return svg(p, title, 210)
+	return svg(p, title, 230)
 }
 
 type verticalMark struct{ at float64 }
@@ -187,11 +187,11 @@ func textStyle(size float64) draw.TextStyle {
 func newPlot(xLabel string) *plot.Plot {
 	p := plot.New()
 	p.BackgroundColor = color.Transparent
-	p.X.Label.Text, p.X.Label.TextStyle = xLabel, textStyle(9)
+	p.X.Label.Text, p.X.Label.TextStyle = xLabel, textStyle(11)
 	for _, a := range []*plot.Axis{&p.X, &p.Y} {
 		a.Color, a.Tick.Color = grid, grid
 		align := a.Tick.Label
-		a.Tick.Label = textStyle(9)
+		a.Tick.Label = textStyle(11)
 		a.Tick.Label.XAlign, a.Tick.Label.YAlign = align.XAlign, align.YAlign
 	}
 	g := plotter.NewGrid()
@@ -210,6 +210,27 @@ func (d decades) Ticks(low, high float64) (ticks []plot.Tick) {
 	every := math.Max(1, math.Ceil((to-from)/4))
 	for e := from; e <= to; e += every {
 		ticks = append(ticks, plot.Tick{Value: math.Pow(10, e), Label: d(math.Pow(10, e))})
+	}
+	return ticks
+}
+
+// spans marks times that have a name, some five of them, on an axis in seconds.
+type spans struct{}
+
+var named = []float64{1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 60, 600, 3600, 6 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 86400, 3650 * 86400}
+
+// Ticks implements plot.Ticker.
+func (spans) Ticks(low, high float64) (ticks []plot.Tick) {
+	for _, v := range named {
+		if v >= low*(1-1e-9) && v <= high*(1+1e-9) {
+			ticks = append(ticks, plot.Tick{Value: v, Label: spanTick(v)})
+		}
+	}
+	every := (len(ticks) + 4) / 5
+	for i := range ticks {
+		if every > 0 && i%every != 0 {
+			ticks[i].Label = ""
+		}
 	}
 	return ticks
 }

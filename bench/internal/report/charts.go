@@ -2,8 +2,10 @@ package report
 
 import (
 	"math"
+	"slices"
 	"time"
 
+	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 
 	"github.com/lethe-go/lethe/bench/internal/model"
@@ -11,7 +13,11 @@ import (
 
 // charts draws what the tables have.
 func (r *Report) charts() (out []chart, err error) {
-	for _, draw := range []func() (chart, error){r.chartKMS, r.chartBlast, r.chartMoney, r.chartForgotten, r.chartOpen, r.chartStates, r.chartRotation, r.chartRest, r.chartHits, r.chartEpochs} {
+	draws := []func() (chart, error){r.chartKMS, r.chartBlast, r.chartForgotten, r.chartOpen, r.chartStates, r.chartRotation, r.chartRest, r.chartHits, r.chartEpochs}
+	if r.Service.KMS.Price > 0 || r.Service.KMS.KeyPrice > 0 {
+		draws = slices.Insert(draws, 2, r.chartMoney)
+	}
+	for _, draw := range draws {
 		c, err := draw()
 		if err != nil {
 			return nil, err
@@ -19,6 +25,14 @@ func (r *Report) charts() (out []chart, err error) {
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+// whole writes whole numbers only.
+func whole(v float64) string {
+	if v < 1 {
+		return ""
+	}
+	return count(v)
 }
 
 // each makes a row of every granularity.
@@ -32,26 +46,16 @@ func (r *Report) each(bars func(*model.Candidate) []bar) (rows []barRow) {
 
 func inSeconds(d time.Duration) float64 { return d.Seconds() }
 
-func spanTick(v float64) string { return span(time.Duration(v * 1e9).Round(time.Nanosecond)) }
-
-// tickSpan rounds powers of ten of seconds to what people say.
-func tickSpan(v float64) string {
-	switch {
-	case v < 100:
-		return spanTick(v)
-	case v < 3600:
-		return count(math.Round(v/60)) + " min"
-	case v < 86400:
-		return digits(math.Round(v/360)/10) + " h"
-	case v < 3.2e7:
-		return digits(math.Round(v/8640)/10) + " d"
+func spanTick(v float64) string {
+	if v >= 365*86400 {
+		return digits(v/(365*86400)) + " y"
 	}
-	return digits(math.Round(v/3.1536e6)/10) + " y"
+	return span(time.Duration(math.Round(v * 1e9)))
 }
 
-func (r *Report) bars(c chart, label string, rows []barRow, tick func(float64) string, mark float64) (chart, error) {
+func (r *Report) bars(c chart, label string, rows []barRow, ticks plot.Ticker, mark float64) (chart, error) {
 	var err error
-	c.SVG, err = barChart(c.Title, label, rows, tick, mark)
+	c.SVG, err = barChart(c.Title, label, rows, ticks, mark)
 	return c, err
 }
 
@@ -65,7 +69,7 @@ func (r *Report) chartKMS() (chart, error) {
 	if limit > 0 {
 		c.Mark = "share of the quota you allow: " + digits(limit)
 	}
-	return r.bars(c, "calls a second", rows, digits, limit)
+	return r.bars(c, "calls a second", rows, decades(digits), limit)
 }
 
 func (r *Report) chartBlast() (chart, error) {
@@ -73,7 +77,7 @@ func (r *Report) chartBlast() (chart, error) {
 		b := x.Plan.Blast[0]
 		return []bar{{b.People, count(b.People)}, {b.Records, count(b.Records)}}
 	})
-	return r.bars(chart{Title: "What one leaked data key opens", Legend: []string{"people", "records"}}, "", rows, count, 0)
+	return r.bars(chart{Title: "What one leaked data key opens", Legend: []string{"people", "records"}}, "", rows, decades(whole), 0)
 }
 
 func (r *Report) chartMoney() (chart, error) {
@@ -82,7 +86,7 @@ func (r *Report) chartMoney() (chart, error) {
 	if r.Service.Limits.Cost > 0 {
 		c.Mark = "your limit: " + usd(r.Service.Limits.Cost)
 	}
-	return r.bars(c, "USD a month", rows, func(v float64) string { return "$" + digits(v) }, r.Service.Limits.Cost)
+	return r.bars(c, "USD a month", rows, decades(func(v float64) string { return "$" + digits(v) }), r.Service.Limits.Cost)
 }
 
 func (r *Report) chartForgotten() (chart, error) {
@@ -97,7 +101,7 @@ func (r *Report) chartForgotten() (chart, error) {
 	if r.Service.Limits.Deadline > 0 {
 		c.Mark = "your deadline: " + span(r.Service.Limits.Deadline)
 	}
-	return r.bars(c, "days", rows, digits, r.Service.Limits.Deadline.Hours()/24)
+	return r.bars(c, "days", rows, decades(digits), r.Service.Limits.Deadline.Hours()/24)
 }
 
 func (r *Report) chartOpen() (chart, error) {
@@ -109,7 +113,7 @@ func (r *Report) chartOpen() (chart, error) {
 	if r.Service.Limits.OpenP99 > 0 {
 		c.Mark = "your limit for p99: " + span(r.Service.Limits.OpenP99)
 	}
-	return r.bars(c, "", rows, tickSpan, r.Service.Limits.OpenP99.Seconds())
+	return r.bars(c, "", rows, spans{}, r.Service.Limits.OpenP99.Seconds())
 }
 
 func (r *Report) chartStates() (chart, error) {
@@ -121,7 +125,7 @@ func (r *Report) chartStates() (chart, error) {
 			{inSeconds(p.Seal[s].P50), "seal " + span(p.Seal[s].P50)}, {inSeconds(p.Seal[s].P99), "seal " + span(p.Seal[s].P99)},
 		}})
 	}
-	return r.bars(chart{Title: "Lethe, by what is in memory", Legend: []string{"open p50", "open p99", "seal p50", "seal p99"}}, "", rows, tickSpan, 0)
+	return r.bars(chart{Title: "Lethe, by what is in memory", Legend: []string{"open p50", "open p99", "seal p50", "seal p99"}}, "", rows, spans{}, 0)
 }
 
 func (r *Report) chartRotation() (chart, error) {
@@ -140,7 +144,7 @@ func (r *Report) chartRotation() (chart, error) {
 	for _, choice := range model.Choices {
 		names = append(names, choiceName(choice))
 	}
-	return r.bars(chart{Title: "How long one rotation takes", Legend: names, Note: "–: there is no such rotation."}, "", rows, tickSpan, 0)
+	return r.bars(chart{Title: "How long one rotation takes", Legend: names, Note: "–: there is no such rotation."}, "", rows, spans{}, 0)
 }
 
 func (r *Report) chartRest() (chart, error) {
@@ -148,7 +152,7 @@ func (r *Report) chartRest() (chart, error) {
 		p := &x.Plan
 		return []bar{{p.KeyBytes, bytes(p.KeyBytes)}, {p.HeaderBytes, bytes(p.HeaderBytes)}, {p.CellBytes, bytes(p.CellBytes)}}
 	})
-	return r.bars(chart{Title: "At rest, beside " + bytes(r.Service.Records*r.Service.RecordBytes) + " of plaintext", Legend: []string{"table of keys", "keys in records", "nonces and tags"}}, "", rows, bytes, 0)
+	return r.bars(chart{Title: "At rest, beside " + bytes(r.Service.Records*r.Service.RecordBytes) + " of plaintext", Legend: []string{"table of keys", "keys in records", "nonces and tags"}}, "", rows, decades(bytes), 0)
 }
 
 func (r *Report) chartHits() (chart, error) {
@@ -163,7 +167,7 @@ func (r *Report) chartHits() (chart, error) {
 	}
 	c := chart{Title: "Key in memory when it is needed, by cache TTL", Legend: []string{"key per person", "key per tenant"}, Mark: "your TTL: " + span(s.Cache.TTL), Note: "A longer TTL also is how long a person forgotten elsewhere still opens."}
 	var err error
-	c.SVG, err = lineChart(c.Title, "cache TTL", "", []curve{{"", points(s.Subjects)}, {"", points(s.Tenants)}}, tickSpan, percent, 0, 1, s.Cache.TTL.Seconds())
+	c.SVG, err = lineChart(c.Title, "cache TTL", "", []curve{{"", points(s.Subjects)}, {"", points(s.Tenants)}}, spans{}, percent, 0, 1, s.Cache.TTL.Seconds())
 	return c, err
 }
 
@@ -186,6 +190,6 @@ func (r *Report) chartEpochs() (chart, error) {
 		c.Legend = append(c.Legend, "your deadline")
 	}
 	var err error
-	c.SVG, err = lineChart(c.Title, "an epoch", "", curves, tickSpan, digits, 0, most*1.1, s.Epoch.Seconds())
+	c.SVG, err = lineChart(c.Title, "an epoch", "", curves, spans{}, digits, 0, most*1.1, s.Epoch.Seconds())
 	return c, err
 }

@@ -104,7 +104,12 @@ func check(c model.Check) string {
 		}
 		return fmt.Sprintf("a person is out of every backup after %s, and should be after %s", duration(c.Got), duration(c.Most))
 	case model.CheckQuota:
-		return fmt.Sprintf("%s of the KMS's quota, and %s may be used", percent(c.Got), percent(c.Most))
+		return fmt.Sprintf("%s of the KMS's quota at the peak, and %s may be used", percent(c.Got), percent(c.Most))
+	case model.CheckStart:
+		if c.Got < 0 {
+			return "the KMS's quota leaves nothing for processes that start at the peak"
+		}
+		return fmt.Sprintf("processes that start together wait %s for the KMS, and %s is allowed", duration(c.Got), duration(c.Most))
 	case model.CheckMemory:
 		return fmt.Sprintf("%s of keys in a process's memory, and %s may be", bytes(c.Got), bytes(c.Most))
 	case model.CheckOpen:
@@ -236,7 +241,7 @@ func (r *Report) change() (lines []string) {
 		case !c.Fits:
 			then += ", though nothing keeps to every limit then"
 		}
-		lines = append(lines, fmt.Sprintf("%s %s %s (now %s): %s.", capital(strings.TrimSuffix(c.Input, " (s)")), verb, value(c.To), value(c.From), then))
+		lines = append(lines, fmt.Sprintf("%s %s about %s (now %s): %s.", capital(strings.TrimSuffix(c.Input, " (s)")), verb, value(c.To), value(c.From), then))
 	}
 	if len(lines) == 0 {
 		lines = []string{fmt.Sprintf("No single input, between %s times less and %s times more, changes the granularity.", digits(model.Turned), digits(model.Turned))}
