@@ -91,7 +91,7 @@ func barChart(title, label string, rows []barRow, ticks plot.Ticker, markAt floa
 	p.Y.Tick.Marker = plot.ConstantTicks(names)
 	p.Y.Tick.Length, p.Y.LineStyle.Width = 0, 0
 	p.Add(bars)
-	return svg(p, title, float64(lines)*17+float64(len(rows))*10+50)
+	return svg(p, title, float64(lines)*17+float64(len(rows))*10+56)
 }
 
 // barPlotter draws barRows from the top down, in units of a bar's height.
@@ -140,6 +140,10 @@ func (b *barPlotter) Plot(c draw.Canvas, p *plot.Plot) {
 				end = x(v.value)
 				c.FillPolygon(series[j%len(series)], []vg.Point{{X: x(b.low), Y: down}, {X: end, Y: down}, {X: end, Y: up}, {X: x(b.low), Y: up}})
 			}
+			// The text stands beside the mark, not on it.
+			if at := x(b.mark); b.mark > 0 && end < at+3 && end+3+style.Width(v.text) > at {
+				end = at
+			}
 			c.FillText(style, vg.Point{X: end + 3, Y: (up + down) / 2}, v.text)
 		}
 	}
@@ -169,7 +173,7 @@ func lineChart(title, xLabel, yLabel string, curves []curve, ticks plot.Ticker, 
 	if markAt > 0 {
 		p.Add(&verticalMark{markAt})
 	}
-	return svg(p, title, 230)
+	return svg(p, title, 236)
 }
 
 type verticalMark struct{ at float64 }
@@ -187,7 +191,7 @@ func textStyle(size float64) draw.TextStyle {
 func newPlot(xLabel string) *plot.Plot {
 	p := plot.New()
 	p.BackgroundColor = color.Transparent
-	p.X.Label.Text, p.X.Label.TextStyle = xLabel, textStyle(11)
+	p.X.Label.Text, p.X.Label.TextStyle, p.X.Label.Padding = xLabel, textStyle(11), 4
 	for _, a := range []*plot.Axis{&p.X, &p.Y} {
 		a.Color, a.Tick.Color = grid, grid
 		align := a.Tick.Label
@@ -201,7 +205,7 @@ func newPlot(xLabel string) *plot.Plot {
 	return p
 }
 
-// decades marks powers of ten, some five of them with text.
+// decades marks powers of ten, some five of them, and where there are few also 2 and 5 times these.
 type decades func(float64) string
 
 // Ticks implements plot.Ticker.
@@ -210,6 +214,15 @@ func (d decades) Ticks(low, high float64) (ticks []plot.Tick) {
 	every := math.Max(1, math.Ceil((to-from)/4))
 	for e := from; e <= to; e += every {
 		ticks = append(ticks, plot.Tick{Value: math.Pow(10, e), Label: d(math.Pow(10, e))})
+	}
+	if len(ticks) < 3 {
+		for e := from - 1; e <= to; e++ {
+			for _, m := range []float64{2, 5} {
+				if v := m * math.Pow(10, e); v >= low && v <= high {
+					ticks = append(ticks, plot.Tick{Value: v, Label: d(v)})
+				}
+			}
+		}
 	}
 	return ticks
 }
@@ -255,7 +268,7 @@ func (l labelled) Ticks(low, high float64) []plot.Tick {
 // svg draws p as an element of a page, as wide as the page lets it be.
 func svg(p *plot.Plot, title string, height float64) (template.HTML, error) {
 	canvas := vgsvg.New(chartWidth, vg.Length(height))
-	p.Draw(draw.New(canvas))
+	p.Draw(draw.Crop(draw.New(canvas), 0, -14, 0, 0)) // room for half of the last tick's text
 	var out strings.Builder
 	if _, err := canvas.WriteTo(&out); err != nil {
 		return "", fmt.Errorf("drawing %q: %w", title, err)
