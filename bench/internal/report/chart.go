@@ -141,8 +141,10 @@ func (b *barPlotter) Plot(c draw.Canvas, p *plot.Plot) {
 				c.FillPolygon(series[j%len(series)], []vg.Point{{X: x(b.low), Y: down}, {X: end, Y: down}, {X: end, Y: up}, {X: x(b.low), Y: up}})
 			}
 			// The text stands beside the mark, not on it.
-			if at := x(b.mark); b.mark > 0 && end < at+3 && end+3+style.Width(v.text) > at {
-				end = at
+			if b.mark > 0 {
+				if at := x(b.mark); end < at+3 && end+3+style.Width(v.text) > at {
+					end = max(end, at)
+				}
 			}
 			c.FillText(style, vg.Point{X: end + 3, Y: (up + down) / 2}, v.text)
 		}

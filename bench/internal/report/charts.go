@@ -150,9 +150,9 @@ func (r *Report) chartRotation() (chart, error) {
 func (r *Report) chartRest() (chart, error) {
 	rows := r.each(func(x *model.Candidate) []bar {
 		p := &x.Plan
-		return []bar{{p.KeyBytes, bytes(p.KeyBytes)}, {p.HeaderBytes, bytes(p.HeaderBytes)}, {p.CellBytes, bytes(p.CellBytes)}}
+		return []bar{{p.KeyBytes, size(p.KeyBytes)}, {p.HeaderBytes, size(p.HeaderBytes)}, {p.CellBytes, size(p.CellBytes)}}
 	})
-	return r.bars(chart{Title: "At rest, beside " + bytes(r.Service.Records*r.Service.RecordBytes) + " of plaintext", Legend: []string{"table of keys", "keys in records", "nonces and tags"}}, "", rows, decades(bytes), 0)
+	return r.bars(chart{Title: "At rest, beside " + size(r.Service.Records*r.Service.RecordBytes) + " of plaintext", Legend: []string{"table of keys", "keys in records", "nonces and tags"}}, "", rows, decades(size), 0)
 }
 
 func (r *Report) chartHits() (chart, error) {

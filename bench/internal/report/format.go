@@ -88,8 +88,8 @@ func count(v float64) string {
 	return s
 }
 
-// bytes writes a size in powers of 1,000.
-func bytes(v float64) string {
+// size writes bytes in powers of 1,000.
+func size(v float64) string {
 	for _, u := range []struct {
 		size float64
 		name string

@@ -53,7 +53,7 @@ func (r *Report) granularities() table {
 	add("USD a month for the KMS", func(p *model.Plan) string { return usd(p.USD) })
 	add("wrapped keys read a second", func(p *model.Plan) string { return digits(p.Reads) })
 	add("key in memory when it is needed", func(p *model.Plan) string { return percent(p.Hits) })
-	add("memory for keys, per process", func(p *model.Plan) string { return bytes(p.KeyMemory) })
+	add("memory for keys, per process", func(p *model.Plan) string { return size(p.KeyMemory) })
 	add("leaked data key: records", func(p *model.Plan) string { return count(p.Blast[0].Records) })
 	add("leaked data key: people", func(p *model.Plan) string { return count(p.Blast[0].People) })
 	add("memory dump of a process: people", func(p *model.Plan) string { return count(p.Dump) })
@@ -65,9 +65,9 @@ func (r *Report) granularities() table {
 	})
 	add("data opens without the KMS for", func(p *model.Plan) string { return span(p.RevokeKMS) })
 	add("2^32 AES-GCM messages under one key after", func(p *model.Plan) string { return span(p.GCM.Limit) })
-	add("at rest: table of keys", func(p *model.Plan) string { return bytes(p.KeyBytes) })
-	add("at rest: keys in records", func(p *model.Plan) string { return bytes(p.HeaderBytes) })
-	add("at rest: nonces and tags", func(p *model.Plan) string { return bytes(p.CellBytes) })
+	add("at rest: table of keys", func(p *model.Plan) string { return size(p.KeyBytes) })
+	add("at rest: keys in records", func(p *model.Plan) string { return size(p.HeaderBytes) })
+	add("at rest: nonces and tags", func(p *model.Plan) string { return size(p.CellBytes) })
 	add("at rest: these over plaintext", func(p *model.Plan) string { return percent(p.Overhead) })
 	add("out of every backup after", func(p *model.Plan) string { return forgotten(p.Forgotten) })
 	t.Rows = append(t.Rows, r.row("keeps to your limits", func(x *model.Candidate) string {
@@ -113,7 +113,7 @@ func (r *Report) rotations() table {
 			}))
 		}
 		add("time", func(x model.Rotation) string { return span(x.Time) })
-		add("written", func(x model.Rotation) string { return bytes(x.Written) })
+		add("written", func(x model.Rotation) string { return size(x.Written) })
 		add("KMS calls", func(x model.Rotation) string { return count(x.KMSCalls) })
 		add("USD", func(x model.Rotation) string { return usd(x.USD) })
 	}
@@ -127,7 +127,7 @@ func (r *Report) epochs() table {
 		if e.OK {
 			fits = "yes"
 		}
-		t.Rows = append(t.Rows, []string{span(e.Every), span(e.Promise), span(e.Took), bytes(e.Written), usd(e.USD), fits})
+		t.Rows = append(t.Rows, []string{span(e.Every), span(e.Promise), span(e.Took), size(e.Written), usd(e.USD), fits})
 	}
 	return t
 }

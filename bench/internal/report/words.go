@@ -111,7 +111,7 @@ func check(c model.Check) string {
 		}
 		return fmt.Sprintf("processes that start together wait %s for the KMS, and %s is allowed", duration(c.Got), duration(c.Most))
 	case model.CheckMemory:
-		return fmt.Sprintf("%s of keys in a process's memory, and %s may be", bytes(c.Got), bytes(c.Most))
+		return fmt.Sprintf("%s of keys in a process's memory, and %s may be", size(c.Got), size(c.Most))
 	case model.CheckOpen:
 		return fmt.Sprintf("the 99th percentile of opening a record is %s, and %s is allowed", duration(c.Got), duration(c.Most))
 	case model.CheckOverhead:
@@ -151,8 +151,8 @@ func (r *Report) why() (lines []string) {
 		load += fmt.Sprintf(". A KMS call per record would be %s calls a second at the peak and %s a month", digits(k.Plan.KMSPeak), usd(k.USD))
 	}
 	add("%s.", load)
-	add("Time: opening a record takes %s (p50) and %s (p99); %s of the operations find their key in memory (%s of keys per process).", span(p.OpenAll.P50), span(p.OpenAll.P99), percent(p.Hits), bytes(p.KeyMemory))
-	add("At rest: %s of keys in a table, %s in the records, %s of nonces and tags: %s of the plaintext's size.", bytes(p.KeyBytes), bytes(p.HeaderBytes), bytes(p.CellBytes), percent(p.Overhead))
+	add("Time: opening a record takes %s (p50) and %s (p99); %s of the operations find their key in memory (%s of keys per process).", span(p.OpenAll.P50), span(p.OpenAll.P99), percent(p.Hits), size(p.KeyMemory))
+	add("At rest: %s of keys in a table, %s in the records, %s of nonces and tags: %s of the plaintext's size.", size(p.KeyBytes), size(p.HeaderBytes), size(p.CellBytes), percent(p.Overhead))
 	return lines
 }
 
@@ -182,7 +182,7 @@ func (r *Report) often() (lines []string) {
 		if r.Advice.KeyPeriod < s.CryptoPeriod {
 			why = fmt.Sprintf("half the time in which the busiest key seals 2^32 messages, %s", span(p.GCM.Limit))
 		}
-		add("The data keys: a new version for new records every %s: %s. Old records can stay under the old versions; sealing all anew takes %s and writes %s, and is only for a leaked key.", span(r.Advice.KeyPeriod), why, span(keys.Time), bytes(keys.Written))
+		add("The data keys: a new version for new records every %s: %s. Old records can stay under the old versions; sealing all anew takes %s and writes %s, and is only for a leaked key.", span(r.Advice.KeyPeriod), why, span(keys.Time), size(keys.Written))
 	}
 	return lines
 }
@@ -196,17 +196,17 @@ func (r *Report) oftenLethe(add func(string, ...any)) {
 		add("Epochs: no length meets the deadline of %s: the window of %s, twice the time of a close and the KMS's %s alone are too long. Shorten the window, or take a KMS that destroys sooner.", span(s.Limits.Deadline), span(s.Window), span(s.KMS.Destroy))
 	default:
 		c := r.Advice.Epochs[e]
-		add("Close an epoch every %s: T is %s then. A close takes %s; %s of rows a day; %s a month for the KMS. It is the longest of %s that meets the deadline: longer ones need fewer KMS keys and writes.", span(c.Every), span(c.Promise), span(c.Took), bytes(c.Written), usd(c.USD), lengths())
+		add("Close an epoch every %s: T is %s then. A close takes %s; %s of rows a day; %s a month for the KMS. It is the longest of %s that meets the deadline: longer ones need fewer KMS keys and writes.", span(c.Every), span(c.Promise), span(c.Took), size(c.Written), usd(c.USD), lengths())
 		if c.Every != s.Epoch {
 			add("Everything else here is for the epochs of %s that were given; T is %s with them.", span(s.Epoch), span(s.Promise()))
 		}
 	}
 	keys := p.Rotation(model.RotateSubjects)
-	add("Subject keys: every %s, your crypto-period (the busiest key is at %s of the 2^32 messages by then). One run, with every record wrapped anew, takes one worker %s and writes %s; it costs no KMS calls. At once where a process's memory may have leaked: %s people's keys are in it.", span(r.Advice.KeyPeriod), percent(p.GCM.AtPeriod), span(keys.Time), bytes(keys.Written), count(p.Dump))
+	add("Subject keys: every %s, your crypto-period (the busiest key is at %s of the 2^32 messages by then). One run, with every record wrapped anew, takes one worker %s and writes %s; it costs no KMS calls. At once where a process's memory may have leaked: %s people's keys are in it.", span(r.Advice.KeyPeriod), percent(p.GCM.AtPeriod), span(keys.Time), size(keys.Written), count(p.Dump))
 	kek := p.Rotation(model.RotateKEK)
 	add("The KMS key: every close draws a fresh root under a fresh handle, so it rotates with the epochs. By itself: %s and %s calls.", span(kek.Time), count(kek.KMSCalls))
 	reseal := p.Rotation(model.Reseal)
-	add("A full re-seal: only when the cipher suite changes or data keys leaked: %s with one worker, %s written.", span(reseal.Time), bytes(reseal.Written))
+	add("A full re-seal: only when the cipher suite changes or data keys leaked: %s with one worker, %s written.", span(reseal.Time), size(reseal.Written))
 }
 
 func lengths() string {
