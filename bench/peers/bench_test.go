@@ -80,6 +80,7 @@ func measure(b *testing.B, s side) {
 			n = (n + 1) % len(order)
 		}
 	}
+	b.ReportAllocs()
 	fill() // gives the slots their memory
 	runtime.GC()
 	var m peers.Meter
@@ -174,6 +175,7 @@ func BenchmarkFF1(b *testing.B) {
 				for i := range values {
 					values[i], tweaks[i] = peers.DigitsOf(length), peers.Tweak(0)
 				}
+				b.ReportAllocs()
 				var m peers.Meter
 				tweak, n := uint64(0), 0
 				m.Begin()
