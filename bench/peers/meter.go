@@ -49,3 +49,6 @@ func allocated() (bytes, objects uint64) {
 	runtime.ReadMemStats(&stats)
 	return stats.TotalAlloc, stats.Mallocs
 }
+
+// Times returns the time on the wall and on processors until now.
+func (m *Meter) Times() (wall, cpu time.Duration) { return m.wall, m.cpu }

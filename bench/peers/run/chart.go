@@ -35,6 +35,9 @@ func draw(r Report, path string) error {
 				label = label[:len(label)-1]
 			}
 		}
+		if peer.SubjectKeys {
+			label += ", a key per subject"
+		}
 		labels.Labels = append(labels.Labels, label)
 	}
 	p.X.Scale = plot.LogScale{}
@@ -52,7 +55,6 @@ func draw(r Report, path string) error {
 	}
 	p.X.Min, p.X.Max = 1, 2000
 	p.Y.Min, p.Y.Max = -0.6, float64(len(all))-0.4
-	p.Legend.Top = true
 	return chart.Save(p, 760, 430, path)
 }
 

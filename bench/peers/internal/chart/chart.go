@@ -90,7 +90,7 @@ func AddDots(p *plot.Plot, name string, n int, points plotter.XYs) error {
 }
 
 func setGlyph(dots *plotter.Scatter, n int) {
-	shapes := []draw.GlyphDrawer{draw.CircleGlyph{}, draw.SquareGlyph{}, draw.TriangleGlyph{}, draw.CrossGlyph{}}
+	shapes := []draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{}, draw.CrossGlyph{}}
 	dots.GlyphStyle = draw.GlyphStyle{Color: series[n%len(series)].color(), Radius: vg.Points(4), Shape: shapes[n%len(shapes)]}
 }
 
@@ -105,7 +105,7 @@ func AddLabels(p *plot.Plot, labels plotter.XYLabels) error {
 		l.TextStyle[i].Font = font.Font{Typeface: "Liberation", Variant: "Sans", Size: 10}
 		l.TextStyle[i].YAlign = draw.YCenter
 	}
-	l.Offset = vg.Point{X: vg.Points(8)}
+	l.Offset = vg.Point{X: vg.Points(8), Y: vg.Points(2)}
 	p.Add(l)
 	return nil
 }
@@ -113,7 +113,11 @@ func AddLabels(p *plot.Plot, labels plotter.XYLabels) error {
 // Save writes the plot to an SVG file, of a size in points.
 func Save(p *plot.Plot, width, height float64, path string) error {
 	canvas := vgsvg.New(vg.Length(width), vg.Length(height))
-	p.Draw(draw.New(canvas))
+	whole := draw.New(canvas)
+	whole.SetColor(background.color())
+	whole.Fill(whole.Rectangle.Path())
+	const margin = 10
+	p.Draw(draw.Crop(whole, margin, -margin, margin, -margin))
 	var buf bytes.Buffer
 	if _, err := canvas.WriteTo(&buf); err != nil {
 		return err
