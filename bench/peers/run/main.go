@@ -87,8 +87,7 @@ func command(ctx context.Context, out *os.File, name string, args ...string) err
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the go command, and the program it just built
 	cmd.Stdout, cmd.Stderr = out, os.Stderr
 	err := cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return errors.New(filepath.Base(name) + " ended with " + strconv.Itoa(exit.ExitCode()))
 	}
 	return err

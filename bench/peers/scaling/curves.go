@@ -66,10 +66,10 @@ func bySubjects(ctx context.Context, c config) (Curve, error) {
 	var xs []float64
 	for n := 1000; n <= c.subjects; n *= 10 {
 		xs = append(xs, float64(n))
-		for _, name := range []string{"", "subjects"} {
-			c.progress("  %d subjects, store %q", n, name)
+		for _, sqlite := range []bool{false, true} {
+			c.progress("  %d subjects, SQLite: %t", n, sqlite)
 			err := func() error {
-				w, err := newWorld(ctx, c, name, n)
+				w, err := newWorld(ctx, c, sqlite, n)
 				if err != nil {
 					return err
 				}
@@ -87,11 +87,11 @@ func bySubjects(ctx context.Context, c config) (Curve, error) {
 				if err != nil {
 					return err
 				}
-				if name == "" {
+				if !sqlite {
 					all.add(minted, float64(n), took)
 				}
 				for round := range c.rounds {
-					if name == "" {
+					if !sqlite {
 						warm := samplesBy{}
 						if err := sealAndOpen(ctx, t, stored, c.records, warm, float64(n)); err != nil {
 							return err
@@ -108,7 +108,7 @@ func bySubjects(ctx context.Context, c config) (Curve, error) {
 					if err != nil {
 						return err
 					}
-					if name == "" {
+					if !sqlite {
 						all.add(cold, float64(n), s)
 					} else {
 						all.add(coldSQL, float64(n), s)
@@ -183,9 +183,10 @@ func coldSlice(ctx context.Context, ring *envelope.Keyring, t *table[row5], stor
 
 const tableSubjects = 10_000
 
-// inTable calls measure, a number of rounds, with a table whose keys are in memory.
-func inTable[T any](ctx context.Context, c config, p parts[T], value string, subjects int) (*table[T], []T, func(), error) {
-	w, err := newWorld(ctx, c, "", subjects)
+// inTable returns a table with a stored row of each subject, whose keys are in
+// memory until stop is called.
+func inTable[T any](ctx context.Context, c config, p parts[T], value string, subjects int) (t *table[T], stored []T, stop func(), err error) {
+	w, err := newWorld(ctx, c, false, subjects)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -193,13 +194,11 @@ func inTable[T any](ctx context.Context, c config, p parts[T], value string, sub
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	t, err := newTable(ring, p, value)
-	if err != nil {
+	if t, err = newTable(ring, p, value); err != nil {
 		ring.Close()
 		return nil, nil, nil, err
 	}
-	stored, err := t.sealed(ctx, ids("cus_", subjects))
-	if err != nil {
+	if stored, err = t.sealed(ctx, ids("cus_", subjects)); err != nil {
 		ring.Close()
 		return nil, nil, nil, err
 	}
@@ -334,10 +333,10 @@ func byHits(ctx context.Context, c config) (Curve, error) {
 	const inMemory, onDisk = "Open, store in memory", "Open, store in SQLite"
 	all := samplesBy{}
 	xs := []float64{0, 50, 80, 90, 95, 99, 100}
-	for name, store := range map[string]string{inMemory: "", onDisk: "hits"} {
+	for name, sqlite := range map[string]bool{inMemory: false, onDisk: true} {
 		c.progress("  %s", name)
 		err := func() error {
-			w, err := newWorld(ctx, c, store, tableSubjects)
+			w, err := newWorld(ctx, c, sqlite, tableSubjects)
 			if err != nil {
 				return err
 			}

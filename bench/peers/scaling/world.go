@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -25,17 +26,20 @@ type world struct {
 	close func()
 }
 
-// newWorld makes one whose cache has room for all subjects. name is that of the
-// SQLite file, or "" for a store in memory.
-func newWorld(ctx context.Context, c config, name string, subjects int) (*world, error) {
-	path := filepath.Join(c.work, "kek-"+name+strconv.Itoa(subjects)+strconv.FormatUint(rand.Uint64(), 36)+".json")
-	key, err := localkms.Create(path, localkms.Options{})
+// newWorld makes one whose cache has room for all subjects, with its store in
+// SQLite or in memory.
+func newWorld(ctx context.Context, c config, sqlite bool, subjects int) (*world, error) {
+	dir, err := os.MkdirTemp(c.work, "world")
+	if err != nil {
+		return nil, err
+	}
+	key, err := localkms.Create(filepath.Join(dir, "kek.json"), localkms.Options{})
 	if err != nil {
 		return nil, err
 	}
 	w := &world{store: memstore.New(), key: key, opts: envelope.Options{Ledger: &memledger.Ledger{}, CacheSize: max(2*subjects, 100_000)}, close: func() {}}
-	if name != "" {
-		store, err := sqlstore.OpenSQLite(ctx, filepath.Join(c.work, name+strconv.Itoa(subjects)+".db"))
+	if sqlite {
+		store, err := sqlstore.OpenSQLite(ctx, filepath.Join(dir, "keys.db"))
 		if err != nil {
 			return nil, err
 		}

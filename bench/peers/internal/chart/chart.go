@@ -115,7 +115,7 @@ func Save(p *plot.Plot, width, height float64, path string) error {
 	canvas := vgsvg.New(vg.Length(width), vg.Length(height))
 	whole := draw.New(canvas)
 	whole.SetColor(background.color())
-	whole.Fill(whole.Rectangle.Path())
+	whole.Fill(whole.Path())
 	const margin = 10
 	p.Draw(draw.Crop(whole, margin, -margin, margin, -margin))
 	var buf bytes.Buffer
