@@ -1,0 +1,85 @@
+// Command scaling measures what a record costs as the number of subjects, the
+// fields of a record, their size, the goroutines and the share of keys found in
+// memory change, and draws the curves:
+//
+//	go run ./scaling
+//
+// Run it in the folder of package peers. scaling.json and scaling.md go to
+// ../results, in a folder named by date and CPU, the charts to ../results.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lethe-go/lethe/bench/peers/internal/machine"
+)
+
+// config is how much is measured.
+type config struct {
+	rounds   int
+	records  int // per point and round, about
+	subjects int // the largest number of them
+	work     string
+	progress func(format string, args ...any)
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "scaling:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	rounds := flag.Int("n", 7, "rounds: how often every point is measured")
+	records := flag.Int("records", 5000, "records sealed or opened for a point in one round")
+	subjects := flag.Int("subjects", 1_000_000, "the largest number of subjects, at least 1000")
+	only := flag.String("curves", "", "the curves to measure, with commas between; all by default")
+	results := flag.String("results", filepath.Join("..", "results"), "folder of the results")
+	flag.Parse()
+
+	work, err := os.MkdirTemp("", "scaling")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(work) }()
+	started := time.Now()
+	m := machine.Describe(ctx, started.UTC().Format(time.RFC3339))
+	c := config{
+		rounds: *rounds, records: *records, subjects: *subjects, work: work,
+		progress: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
+	}
+	r := Report{Machine: m, Rounds: *rounds, Records: *records}
+	for _, curve := range []struct {
+		name    string
+		measure func(context.Context, config) (Curve, error)
+	}{
+		{"subjects", bySubjects}, {"fields", byFields}, {"size", bySize}, {"goroutines", byGoroutines}, {"hits", byHits},
+	} {
+		if *only != "" && !slices.Contains(strings.Split(*only, ","), curve.name) {
+			continue
+		}
+		if load, ok := machine.Load(); ok {
+			r.Machine.Loads = append(r.Machine.Loads, load)
+		}
+		c.progress("%s, %s", curve.name, time.Since(started).Round(time.Second))
+		measured, err := curve.measure(ctx, c)
+		if err != nil {
+			return fmt.Errorf("%s: %w", curve.name, err)
+		}
+		r.Curves = append(r.Curves, measured)
+	}
+	c.progress("took %s", time.Since(started).Round(time.Second))
+	return r.write(filepath.Join(*results, started.UTC().Format(time.DateOnly)+"-"+m.Slug()), *results)
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+
+	"github.com/lethe-go/lethe/bench/peers/internal/chart"
+	"github.com/lethe-go/lethe/bench/peers/internal/machine"
+)
+
+// Report is scaling.json.
+type Report struct {
+	Machine machine.Machine `json:"machine"`
+	Rounds  int             `json:"rounds"`
+	Records int             `json:"records_per_point_and_round"`
+	Curves  []Curve         `json:"curves"`
+}
+
+// Curve is one chart: cost against something, by series.
+type Curve struct {
+	Name   string    `json:"name"`
+	Title  string    `json:"title"`
+	X      string    `json:"x"`
+	Y      string    `json:"y"`
+	LogX   bool      `json:"log_x"`
+	LogY   bool      `json:"log_y"`
+	Series []*Series `json:"series"`
+}
+
+// Series is one line of a chart.
+type Series struct {
+	Name   string  `json:"name"`
+	Points []Point `json:"points"`
+}
+
+// Point is the cost of one record at X: medians over the rounds in nanoseconds,
+// and the smallest and largest round of CPU.
+type Point struct {
+	X    float64 `json:"x"`
+	CPU  float64 `json:"cpu_ns"`
+	Wall float64 `json:"wall_ns"`
+	Min  float64 `json:"cpu_ns_min"`
+	Max  float64 `json:"cpu_ns_max"`
+}
+
+// sample is the cost of one record in one round.
+type sample struct{ cpu, wall float64 }
+
+func pointOf(x float64, samples []sample) Point {
+	cpu, wall := make([]float64, len(samples)), make([]float64, len(samples))
+	for i, s := range samples {
+		cpu[i], wall[i] = s.cpu, s.wall
+	}
+	slices.Sort(cpu)
+	slices.Sort(wall)
+	return Point{X: x, CPU: cpu[len(cpu)/2], Wall: wall[len(wall)/2], Min: cpu[0], Max: cpu[len(cpu)-1]}
+}
+
+func (r Report) write(dir, results string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := write(filepath.Join(dir, "scaling.json"), append(text, '\n')); err != nil {
+		return err
+	}
+	table := r.table()
+	fmt.Print(table) //nolint:forbidigo // the program's result
+	if err := write(filepath.Join(dir, "scaling.md"), []byte(table)); err != nil {
+		return err
+	}
+	for _, c := range r.Curves {
+		if err := c.draw(filepath.Join(results, "scaling-"+c.Name+".svg")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func write(path string, text []byte) error {
+	return os.WriteFile(path, text, 0o644) //nolint:gosec // results are for everybody
+}
+
+func (r Report) table() string {
+	var b strings.Builder
+	m := r.Machine
+	fmt.Fprintf(&b, "# Scaling, %s\n\n%s, %d cores, %s/%s, %s; commit %s; %d rounds of %d records a point", m.StartedAt[:10], m.CPU, m.Cores, m.OS, m.Arch, m.Go, m.Commit, r.Rounds, r.Records)
+	if len(m.Loads) > 0 {
+		fmt.Fprintf(&b, "; load average %.1f to %.1f", slices.Min(m.Loads), slices.Max(m.Loads))
+	}
+	b.WriteString(".\n\nMicroseconds of processor time for one record (in brackets on the wall), medians over the rounds.\n")
+	for _, c := range r.Curves {
+		fmt.Fprintf(&b, "\n## %s\n\n| %s |", c.Title, c.X)
+		for _, s := range c.Series {
+			fmt.Fprintf(&b, " %s |", s.Name)
+		}
+		b.WriteString("\n|---|" + strings.Repeat("---|", len(c.Series)) + "\n")
+		for i := range c.Series[0].Points {
+			fmt.Fprintf(&b, "| %g |", c.Series[0].Points[i].X)
+			for _, s := range c.Series {
+				if i < len(s.Points) {
+					fmt.Fprintf(&b, " %.2f (%.2f) |", s.Points[i].CPU/1000, s.Points[i].Wall/1000)
+				}
+			}
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
+}
+
+func (c Curve) draw(path string) error {
+	p := chart.New(c.Title, c.X, c.Y)
+	if c.LogX {
+		p.X.Scale = plot.LogScale{}
+	}
+	var ticks plot.ConstantTicks
+	for _, point := range c.Series[0].Points {
+		ticks = append(ticks, plot.Tick{Value: point.X, Label: fmt.Sprintf("%g", point.X)})
+	}
+	p.X.Tick.Marker = ticks
+	chart.AddGrid(p)
+	top := 0.0
+	for i, s := range c.Series {
+		points := make(plotter.XYs, len(s.Points))
+		for j, point := range s.Points {
+			points[j] = plotter.XY{X: point.X, Y: point.CPU / 1000}
+			top = max(top, points[j].Y)
+		}
+		if err := chart.AddLine(p, s.Name, i, points); err != nil {
+			return err
+		}
+	}
+	if c.LogY {
+		p.Y.Scale = plot.LogScale{}
+		p.Y.Tick.Marker = powers(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+		p.Y.Min, p.Y.Max = 1, top*2
+	} else {
+		p.Y.Min, p.Y.Max = 0, top*1.35
+	}
+	p.Legend.Left = true
+	return chart.Save(p, 640, 380, path)
+}
+
+func powers(values ...float64) plot.ConstantTicks {
+	var ticks plot.ConstantTicks
+	for _, v := range values {
+		ticks = append(ticks, plot.Tick{Value: v, Label: fmt.Sprintf("%g", v)})
+	}
+	return ticks
+}
