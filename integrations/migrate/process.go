@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/lethe-go/lethe"
 	"github.com/lethe-go/lethe/envelope"
@@ -41,13 +42,12 @@ func stops(err error) bool {
 // worker changes the rows of one page.
 type worker struct {
 	*page
-	ctx context.Context
 	k   Kind
 	out outcome
 }
 
 func (k Kind) process(ctx context.Context, p *page) (outcome, error) {
-	w := &worker{page: p, ctx: ctx, k: k}
+	w := &worker{page: p, k: k}
 	for _, b := range p.bad {
 		w.fail(b.key, b.err)
 	}
@@ -61,15 +61,15 @@ func (k Kind) process(ctx context.Context, p *page) (outcome, error) {
 	var err error
 	switch k {
 	case Rewrap:
-		err = w.rewrap()
+		err = w.rewrap(ctx)
 	case Reseal:
-		err = w.reseal()
+		err = w.reseal(ctx)
 	case Reindex:
-		err = w.reindex()
+		err = w.reindex(ctx)
 	case Backfill:
-		err = w.move(p.l.Rows.SealPlain)
+		err = w.move(ctx, p.l.Rows.SealPlain)
 	default:
-		err = w.move(p.l.Rows.Unseal)
+		err = w.move(ctx, p.l.Rows.Unseal)
 	}
 	if err == nil && n > 1 && len(w.out.failed) >= n && sentinel(w.out.failed[len(w.out.failed)-1].err) == nil {
 		err = fmt.Errorf("migrate: every row of a page failed: %w", w.out.failed[len(w.out.failed)-1].err)
@@ -139,41 +139,33 @@ func (w *worker) each(lo, hi int, fn func(lo, hi int) error) (failed map[int]boo
 	return failed, do(lo, hi)
 }
 
-func (w *worker) rewrap() error {
-	forgotten := 0
+func (w *worker) rewrap(ctx context.Context) error {
+	skipped := 0
 	failed, err := w.each(0, w.len(), func(lo, hi int) error {
-		changed, gone, err := w.l.Rows.RewrapSlice(w.ctx, w.slice(lo, hi))
+		changed, left, err := w.l.Rows.RewrapSlice(ctx, w.slice(lo, hi))
 		if err != nil {
 			return err
 		}
 		for _, i := range changed {
 			w.out.write = append(w.out.write, lo+i)
 		}
-		for _, i := range gone {
-			if !contains(changed, i) {
-				forgotten++
+		for count, rows := range map[*int64][]int{&w.out.counts.Forgotten: left.Forgotten, &w.out.counts.Suspended: left.Suspended} {
+			for _, i := range rows {
+				if _, moved := slices.BinarySearch(changed, i); !moved {
+					*count++
+					skipped++
+				}
 			}
 		}
 		return nil
 	})
-	w.out.counts.Forgotten += int64(forgotten)
-	w.out.counts.Unchanged += int64(w.len() - len(failed) - len(w.out.write) - forgotten)
+	w.out.counts.Unchanged += int64(w.len() - len(failed) - len(w.out.write) - skipped)
 	return err
 }
 
-// contains looks in a sorted list.
-func contains(sorted []int, n int) bool {
-	for _, v := range sorted {
-		if v >= n {
-			return v == n
-		}
-	}
-	return false
-}
-
 // open opens rows, and drops those that do not open.
-func (w *worker) open(opts ...lethe.OpenOption) error {
-	err := w.l.Rows.OpenSlice(w.ctx, w.slice(0, w.len()), opts...)
+func (w *worker) open(ctx context.Context, opts ...lethe.OpenOption) error {
+	err := w.l.Rows.OpenSlice(ctx, w.slice(0, w.len()), opts...)
 	var rows *lethe.RowErrors
 	if err == nil || !errors.As(err, &rows) {
 		return err
@@ -196,14 +188,14 @@ func status(f reflect.Value) lethe.Status {
 	return s.Status()
 }
 
-func (w *worker) reseal() error {
-	if err := w.open(); err != nil {
+func (w *worker) reseal(ctx context.Context) error {
+	if err := w.open(ctx); err != nil {
 		return err
 	}
 	for _, role := range []lethe.Role{lethe.RoleSecret, lethe.RoleToken} {
 		w.without(role, func(f reflect.Value) bool { return status(f) == lethe.StatusForgotten }, &w.out.counts.Forgotten)
 	}
-	failed, err := w.each(0, w.len(), func(lo, hi int) error { return w.l.Rows.ResealSlice(w.ctx, w.slice(lo, hi)) })
+	failed, err := w.each(0, w.len(), func(lo, hi int) error { return w.l.Rows.ResealSlice(ctx, w.slice(lo, hi)) })
 	for i := range w.len() {
 		if !failed[i] {
 			w.out.write = append(w.out.write, i)
@@ -212,9 +204,9 @@ func (w *worker) reseal() error {
 	return err
 }
 
-func (w *worker) reindex() error {
+func (w *worker) reindex(ctx context.Context) error {
 	d := w.l.Rows.Describe()
-	if err := w.open(lethe.Fields(named(&d, lethe.RoleIndex)...)); err != nil {
+	if err := w.open(ctx, lethe.Fields(named(&d, lethe.RoleIndex)...)); err != nil {
 		return err
 	}
 	before := make([]lethe.BlindIndex, 0, w.len())
@@ -229,7 +221,7 @@ func (w *worker) reindex() error {
 		}
 	}
 	all(func(_ int, x lethe.BlindIndex) { before = append(before, x) })
-	failed, err := w.each(0, w.len(), func(lo, hi int) error { return w.l.Rows.Reindex(w.ctx, w.slice(lo, hi)) })
+	failed, err := w.each(0, w.len(), func(lo, hi int) error { return w.l.Rows.Reindex(ctx, w.slice(lo, hi)) })
 	if err != nil {
 		return err
 	}
@@ -253,8 +245,8 @@ func (w *worker) reindex() error {
 
 // move moves rows between plaintext columns and sealed ones. do does what it can,
 // and says of every other row why not.
-func (w *worker) move(do func(context.Context, any) ([]int, error)) error {
-	changed, err := do(w.ctx, w.slice(0, w.len()))
+func (w *worker) move(ctx context.Context, do func(context.Context, any) ([]int, error)) error {
+	changed, err := do(ctx, w.slice(0, w.len()))
 	var rows *lethe.RowErrors
 	if err != nil && !errors.As(err, &rows) {
 		return err
