@@ -136,7 +136,7 @@ func (w *world) client(t *testing.T, o riverjobs.Options) (*river.Client[pgx.Tx]
 	river.AddWorker(workers, worker)
 	client, err := river.NewClient(riverpgxv5.New(w.pool), &river.Config{
 		Workers: workers, Schema: w.schema, FetchPollInterval: 50 * time.Millisecond, FetchCooldown: 10 * time.Millisecond,
-		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}},
+		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}}, RescueStuckJobsAfter: 10 * time.Minute, TestOnly: true,
 	})
 	require.NoError(t, err)
 	events, cancel := client.Subscribe(river.EventKindJobCompleted, river.EventKindJobFailed, river.EventKindJobCancelled)
@@ -319,7 +319,10 @@ func TestAJobMovesToAnotherProcess(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for range job.Batches(t.Context()) {
+		for _, err := range job.Batches(t.Context()) {
+			if err != nil {
+				t.Error(err)
+			}
 			once.Do(func() { close(taken) })
 			<-release
 			break
@@ -336,6 +339,35 @@ func TestAJobMovesToAnotherProcess(t *testing.T) {
 	require.Equal(t, river.EventKindJobCompleted, e.Kind)
 	require.Empty(t, e.Job.Errors, "a stop is no error, and neither is to wait")
 	require.True(t, (<-reports).Resumed)
+	w.requireMoved(t)
+}
+
+// The job of a process that was killed is running for River, and half done.
+func TestAJobOfAKilledProcessIsRescued(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	o := w.options()
+	job, err := migrate.NewJob(t.Context(), migrate.Backfill, o.Tables[0], o.Job)
+	require.NoError(t, err)
+	n := 0
+	for _, err := range job.Batches(t.Context()) {
+		require.NoError(t, err)
+		if n++; n == 3 {
+			break
+		}
+	}
+	_, err = w.db.ExecContext(t.Context(), "UPDATE lethe_job SET owner = 'killed', lease = (extract(epoch FROM now()) * 1000)::bigint + 1000")
+	require.NoError(t, err)
+	inserter, err := river.NewClient(riverpgxv5.New(w.pool), &river.Config{Schema: w.schema})
+	require.NoError(t, err)
+	_, err = inserter.Insert(t.Context(), backfill, nil)
+	require.NoError(t, err)
+	_, err = w.db.ExecContext(t.Context(), "UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '11 minutes', attempted_by = '{killed}'")
+	require.NoError(t, err)
+	_, events := w.client(t, o)
+	e := next(t, events)
+	require.Equal(t, river.EventKindJobCompleted, e.Kind)
+	require.Equal(t, 2, e.Job.Attempt)
 	w.requireMoved(t)
 }
 
