@@ -221,14 +221,21 @@ func (s *Stack) openKey(ctx context.Context, mux *kms.Mux, a Address) (kms.Key, 
 	return key, nil
 }
 
+// NamedKey is a KMS key and the address it was opened at.
+type NamedKey struct {
+	Key     kms.Key
+	Address Address
+}
+
 // OpenKey opens a further KMS key, for instance the one to move to. It is closed
-// with the Stack.
-func (s *Stack) OpenKey(ctx context.Context, mux *kms.Mux, uri string) (kms.Key, error) {
+// with the Stack. A relative path starts from the working directory.
+func (s *Stack) OpenKey(ctx context.Context, mux *kms.Mux, uri string) (NamedKey, error) {
 	a, err := kmsAddress.parse(uri, "")
 	if err != nil {
-		return nil, fmt.Errorf("the KMS key %w", err)
+		return NamedKey{}, fmt.Errorf("the KMS key %w", err)
 	}
-	return s.openKey(ctx, mux, a)
+	key, err := s.openKey(ctx, mux, a)
+	return NamedKey{key, a}, err
 }
 
 // openDatabase opens the application's database. SQLite's file is not made, and its
