@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/kms"
@@ -54,7 +55,11 @@ func exitCode(err error) int {
 		return exitDamage
 	case is(envelope.ErrForgotten, envelope.ErrSuspended, envelope.ErrNotForgotten, envelope.ErrNotHeld, envelope.ErrNotSuspended, envelope.ErrNotVerified):
 		return exitVerdict
-	case is(envelope.ErrUnavailable, envelope.ErrLeased, envelope.ErrStoreConflict, context.DeadlineExceeded), kms.Retryable(err):
+	case is(envelope.ErrUnavailable, envelope.ErrLeased, envelope.ErrStoreConflict, context.DeadlineExceeded):
+		return exitUnavailable
+	case is(fs.ErrNotExist, fs.ErrExist, fs.ErrPermission):
+		return exitTrouble
+	case kms.Retryable(err): // a database that went away meanwhile
 		return exitUnavailable
 	}
 	return exitTrouble

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -49,7 +50,7 @@ func main() {
 
 func run(ctx context.Context, args []string, stdin *os.File, stdout io.Writer, stderr *os.File) int {
 	var cli commands
-	app := &app{stdin: stdin, stderr: stderr}
+	app := &app{stdin: stdin, stderr: stderr, json: slices.Contains(args, "--json")}
 	exited := -1
 	parser, err := kong.New(&cli,
 		kong.Name("lethe"), kong.Description("Seals, rotates and forgets: the operator's tool of Lethe."),
@@ -67,11 +68,11 @@ func run(ctx context.Context, args []string, stdin *os.File, stdout io.Writer, s
 	if exited == 0 { // --help was answered
 		return exitOK
 	}
-	app.json = cli.JSON
 	if err != nil {
 		return app.fail(fmt.Errorf("%w; see lethe --help", err))
 	}
 	app.configPath, app.yes = cli.Config, cli.Yes
+	app.json = cli.JSON
 	call.BindTo(ctx, (*context.Context)(nil))
 	err = call.Run(app, &output{w: stdout, json: cli.JSON})
 	if closing := app.close(); err == nil {
