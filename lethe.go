@@ -38,24 +38,30 @@ func (s *Sealer[T]) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[sea
 
 // For checks every tag of T and returns its Sealer. The error lists all mistakes at once.
 func For[T any](ring *envelope.Keyring, opts ...Options) (*Sealer[T], error) {
-	if ring == nil {
-		return nil, errors.New("lethe: For needs a Keyring: envelope.NewKeyring makes one")
-	}
-	if len(opts) > 1 {
-		return nil, errors.New("lethe: For takes one Options at most")
-	}
-	p, err := newPlan(reflect.TypeFor[T]())
+	c, err := newCore("For", reflect.TypeFor[T](), ring, opts)
 	if err != nil {
 		return nil, err
 	}
-	s := &Sealer[T]{core{ring: ring, plan: p}}
+	return &Sealer[T]{c}, nil
+}
+
+// newCore makes a Sealer but for its type; caller is the function that errors name.
+func newCore(caller string, t reflect.Type, ring *envelope.Keyring, opts []Options) (core, error) {
+	if ring == nil {
+		return core{}, fmt.Errorf("lethe: %s needs a Keyring: envelope.NewKeyring makes one", caller)
+	}
+	if len(opts) > 1 {
+		return core{}, fmt.Errorf("lethe: %s takes one Options at most", caller)
+	}
+	p, err := newPlan(t)
+	if err != nil {
+		return core{}, err
+	}
+	c := core{ring: ring, plan: p}
 	if len(opts) == 1 {
-		s.opts = opts[0]
+		c.opts = opts[0]
 	}
-	if err := p.bindTokenizers(s.opts.Tokenizers); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return c, p.bindTokenizers(c.opts.Tokenizers)
 }
 
 // Tenant returns a view of the Sealer for one tenant, whose keys are its own.
@@ -63,10 +69,15 @@ func For[T any](ring *envelope.Keyring, opts ...Options) (*Sealer[T], error) {
 // is checked when the view is used: UTF-8 of 1 to 1024 bytes without white
 // space at the edges.
 func (s *Sealer[T]) Tenant(tenant string) *Sealer[T] {
+	return &Sealer[T]{s.of(tenant)}
+}
+
+// of is Tenant.
+func (s *core) of(tenant string) core {
 	view := *s
 	view.tenant = tenant
 	view.opts.RequireTenant = true
-	return &view
+	return view
 }
 
 // ready checks what holds for every call.
@@ -107,7 +118,7 @@ func (s *Sealer[T]) Seal(ctx context.Context, row *T) error {
 // all or nothing; the error names the row. Rows that point to one nested struct
 // are refused: it can hold the ciphertext of one of them only.
 func (s *Sealer[T]) SealSlice(ctx context.Context, rows []T) error {
-	return s.sealAll(ctx, rowsOf(rows))
+	return s.sealAll(ctx, rowsOf(rows), false)
 }
 
 // Reseal seals the row anew from its values, under new data keys, and computes
@@ -115,6 +126,12 @@ func (s *Sealer[T]) SealSlice(ctx context.Context, rows []T) error {
 // changed. Every field must be Plain, Open or NULL. Write the whole row afterwards.
 func (s *Sealer[T]) Reseal(ctx context.Context, row *T) error {
 	return s.seal(ctx, addressOf(row), true)
+}
+
+// ResealSlice is Reseal for many rows, whose keys are fetched in one batch. It is
+// all or nothing; the error names the row.
+func (s *Sealer[T]) ResealSlice(ctx context.Context, rows []T) error {
+	return s.sealAll(ctx, rowsOf(rows), true)
 }
 
 // Open opens the row's sealed fields, or those of them that Fields names, as far
@@ -139,14 +156,15 @@ func (s *Sealer[T]) Rewrap(ctx context.Context, row *T) (changed bool, err error
 	if row == nil {
 		return false, errNilRow
 	}
-	at, err := s.rewrap(ctx, rows{addressOf(row), 0, 1}, s.toNewest)
+	at, _, err := s.rewrap(ctx, rows{addressOf(row), 0, 1}, s.toNewest)
 	return len(at) == 1, err
 }
 
 // RewrapSlice is Rewrap for many rows; changed lists the rows whose Keys are new.
 // On error no row changed.
 func (s *Sealer[T]) RewrapSlice(ctx context.Context, rows []T) (changed []int, err error) {
-	return s.rewrap(ctx, rowsOf(rows), s.toNewest)
+	changed, _, err = s.rewrap(ctx, rowsOf(rows), s.toNewest)
+	return changed, err
 }
 
 // MoveSlice moves rows that were sealed for from to the subjects they name now, for

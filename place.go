@@ -1,6 +1,7 @@
 package lethe
 
 import (
+	"fmt"
 	"reflect"
 	"unsafe"
 )
@@ -39,6 +40,18 @@ type rows struct {
 
 func rowsOf[T any](all []T) rows {
 	return rows{unsafe.Pointer(unsafe.SliceData(all)), reflect.TypeFor[T]().Size(), len(all)} //nolint:gosec // see place
+}
+
+// rowsIn is rowsOf for a []T, or a pointer to one, whose T is known at run time only.
+func rowsIn(t reflect.Type, all any) (rows, error) {
+	v := reflect.ValueOf(all)
+	if v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	if v.Kind() != reflect.Slice || v.Type().Elem() != t {
+		return rows{}, fmt.Errorf("lethe: the rows are a %T; a []%s, or a pointer to one, is needed", all, t)
+	}
+	return rows{v.UnsafePointer(), t.Size(), v.Len()}, nil
 }
 
 // at returns the address of row i, which is below n.

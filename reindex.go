@@ -20,6 +20,10 @@ import (
 // Keys and ciphertext do not change. On an error, which may be a *RowErrors, no
 // index of the rows was changed.
 func (s *Sealer[T]) Reindex(ctx context.Context, rows []T) error {
+	return s.reindexAll(ctx, rowsOf(rows))
+}
+
+func (s *core) reindexAll(ctx context.Context, all rows) error {
 	if len(s.plan.indexes) == 0 {
 		return fmt.Errorf("lethe: record %q has no blind index", s.plan.record)
 	}
@@ -27,7 +31,7 @@ func (s *Sealer[T]) Reindex(ctx context.Context, rows []T) error {
 	for i := range s.plan.indexes {
 		names = append(names, s.plan.fields[s.plan.indexes[i].of].name)
 	}
-	if err := s.OpenSlice(ctx, rows, Fields(names...)); err != nil {
+	if err := s.openAll(ctx, all, []OpenOption{Fields(names...)}); err != nil {
 		return err
 	}
 	keys := make([]envelope.IndexKeys, len(s.plan.indexes))
@@ -40,16 +44,16 @@ func (s *Sealer[T]) Reindex(ctx context.Context, rows []T) error {
 			return fmt.Errorf("lethe: blind index %q: %w", s.plan.indexes[i].name, ErrKeyMissing)
 		}
 	}
-	for j := range rows {
+	for j := range all.n {
 		for i := range s.plan.indexes {
-			if err := s.checkReindex(addressOf(&rows[j]), &s.plan.indexes[i]); err != nil {
+			if err := s.checkReindex(all.at(j), &s.plan.indexes[i]); err != nil {
 				return fmt.Errorf("lethe: row %d: blind index %q: %w", j, s.plan.indexes[i].name, err)
 			}
 		}
 	}
-	for j := range rows {
+	for j := range all.n {
 		for i := range s.plan.indexes {
-			s.reindex(addressOf(&rows[j]), &s.plan.indexes[i], keys[i])
+			s.reindex(all.at(j), &s.plan.indexes[i], keys[i])
 		}
 	}
 	return nil

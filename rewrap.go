@@ -4,15 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/lethe-go/lethe/envelope"
 )
 
 // rewrap has the headers of rows changed by wrap, and lists the rows whose Keys are
-// new.
-func (s *core) rewrap(ctx context.Context, all rows, wrap func(context.Context, []envelope.Record) error) ([]int, error) {
+// new, and those with a forgotten subject or purpose.
+func (s *core) rewrap(ctx context.Context, all rows, wrap func(context.Context, []envelope.Record) error) (changed, forgotten []int, err error) {
 	if err := s.begin(ctx, false); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	sc := newScratch()
 	defer sc.release()
@@ -21,11 +22,11 @@ func (s *core) rewrap(ctx context.Context, all rows, wrap func(context.Context, 
 	for i := range all.n {
 		v := all.at(i)
 		if err := p.readOwners(v, &o); err != nil {
-			return nil, s.rowErr(i, all.n, err)
+			return nil, nil, s.rowErr(i, all.n, err)
 		}
 		keys := p.keysAt.keys(v)
 		if keys.IsZero() {
-			return nil, s.rowErr(i, all.n, fmt.Errorf("%w: the row has no Keys; select their column, or Seal it", ErrNotSealed))
+			return nil, nil, s.rowErr(i, all.n, fmt.Errorf("%w: the row has no Keys; select their column, or Seal it", ErrNotSealed))
 		}
 		n := 0
 		for j := range p.scopes {
@@ -35,26 +36,28 @@ func (s *core) rewrap(ctx context.Context, all rows, wrap func(context.Context, 
 			}
 		}
 		if n == 0 {
-			return nil, s.rowErr(i, all.n, p.emptySubject(0))
+			return nil, nil, s.rowErr(i, all.n, p.emptySubject(0))
 		}
 		sc.close(i, envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil, Header: keys.b})
 	}
 	sc.link()
 	if len(sc.recs) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err := wrap(ctx, sc.recs); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var changed []int
 	for i := range sc.recs {
+		if slices.ContainsFunc(sc.recs[i].Scopes, func(s envelope.Scope) bool { return errors.Is(s.Err, ErrForgotten) }) {
+			forgotten = append(forgotten, sc.rows[i])
+		}
 		keys := p.keysAt.keys(all.at(sc.rows[i]))
 		if string(keys.b) != string(sc.recs[i].Header) {
 			keys.b = sc.recs[i].Header
-			changed = append(changed, i)
+			changed = append(changed, sc.rows[i])
 		}
 	}
-	return changed, nil
+	return changed, forgotten, nil
 }
 
 // toNewest wraps the data keys of records under the newest keys of their subjects.
@@ -67,7 +70,8 @@ func (s *core) move(ctx context.Context, from Subject, all rows) ([]int, error) 
 	if len(s.plan.tokens) > 0 {
 		return nil, errors.New("lethe: tokens stay with the subject they were made for, so rows with Token fields are not moved: Open them, set their subject and Reseal them")
 	}
-	return s.rewrap(ctx, all, func(ctx context.Context, recs []envelope.Record) error {
+	changed, _, err := s.rewrap(ctx, all, func(ctx context.Context, recs []envelope.Record) error {
 		return s.ring.MoveRecords(ctx, from, recs)
 	})
+	return changed, err
 }

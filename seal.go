@@ -57,7 +57,7 @@ func (s *core) seal(ctx context.Context, at unsafe.Pointer, anew bool) error {
 }
 
 // sealAll is seal for many rows, all or nothing.
-func (s *core) sealAll(ctx context.Context, all rows) error {
+func (s *core) sealAll(ctx context.Context, all rows, anew bool) error {
 	if err := s.begin(ctx, false); err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (s *core) sealAll(ctx context.Context, all rows) error {
 	defer sc.release()
 	var o owners
 	for i := range all.n {
-		p, rec, sealing, err := s.gather(sc.parts, i, all.at(i), &o, false)
+		p, rec, sealing, err := s.gather(sc.parts, i, all.at(i), &o, anew)
 		sc.parts = p
 		if err != nil {
 			return s.rowErr(i, all.n, err)
@@ -89,14 +89,14 @@ func (s *core) sealAll(ctx context.Context, all rows) error {
 	if err != nil {
 		return err
 	}
-	made, err := s.makeTokens(ctx, all, false) // last: what it stores is not taken back
+	made, err := s.makeTokens(ctx, all, anew) // last: what it stores is not taken back
 	if err != nil {
 		return err
 	}
 	cell := 0
 	for i := range sc.recs {
 		rec := &sc.recs[i]
-		s.install(all.at(sc.rows[i]), rec.Header, rec.Cells, sc.refs[cell:cell+len(rec.Cells)], indexKeys, false)
+		s.install(all.at(sc.rows[i]), rec.Header, rec.Cells, sc.refs[cell:cell+len(rec.Cells)], indexKeys, anew)
 		cell += len(rec.Cells)
 	}
 	for i := range all.n {
@@ -236,6 +236,9 @@ func (f *fieldPlan) takesUnlike(st *state, fresh, anew bool) (bool, error) {
 			return false, ErrForgotten
 		}
 	case StatusSealed, StatusDenied, StatusFailed:
+		if anew && st.err != nil {
+			return false, fmt.Errorf("%w: Reseal needs every field opened", st.err)
+		}
 		if anew {
 			return false, fmt.Errorf("%w: Reseal needs every field opened", ErrSealed)
 		}

@@ -15,6 +15,8 @@ type tokenPlan struct {
 	tokenizer tokenize.Tokenizer
 	bound     []byte // the associated data
 	version   place  // of the key's version; nil: none
+	path      path   // of the same
+	label     string // of the same
 	kind      reflect.Kind
 }
 
@@ -22,6 +24,7 @@ type tokenPlan struct {
 type versionTag struct {
 	of, label string
 	at        place
+	path      path
 	kind      reflect.Kind
 }
 
@@ -68,7 +71,7 @@ func (p *planner) versionField(t reflect.Type, at path, tag, prefix, label strin
 		p.failf(label, "write version=FIELD, the name of a Token, and nothing else")
 		return
 	}
-	p.versions = append(p.versions, versionTag{prefix + opts[0].value, label, placeOf(p.typ, at), t.Kind()})
+	p.versions = append(p.versions, versionTag{prefix + opts[0].value, label, placeOf(p.typ, at), at, t.Kind()})
 }
 
 // takeVersions gives every version field to its Token.
@@ -84,7 +87,7 @@ func (p *planner) takeVersions() {
 			p.failf(v.label, "%q has a version field already", v.of)
 			continue
 		}
-		token.version, token.kind = v.at, v.kind
+		token.version, token.kind, token.path, token.label = v.at, v.kind, v.path, v.label
 	}
 }
 
