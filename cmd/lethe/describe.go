@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lethe-go/lethe"
 	"github.com/lethe-go/lethe/integrations/config"
 )
 
@@ -14,67 +15,46 @@ type description struct {
 	SQL     string            `json:"sql"`
 	Record  string            `json:"record"`
 	Columns []columnDescribed `json:"columns"`
-	Indexes []string          `json:"-"`
+	lethe   lethe.Description
 }
 
+// columnDescribed is a sealed column.
 type columnDescribed struct {
 	Column  string `json:"column"`
-	Field   string `json:"field"`
+	Field   string `json:"field"` // its stable name
 	Type    string `json:"type"`
 	Subject string `json:"subject"` // kind of the person whose data it is
 	Group   string `json:"group,omitempty"`
 	Purpose string `json:"purpose,omitempty"`
 	Mask    string `json:"mask,omitempty"`
 	Index   string `json:"index,omitempty"` // column of the blind index over it
-	Bits    string `json:"index_bits,omitempty"`
+	Norm    string `json:"index_norm,omitempty"`
+	Bits    int    `json:"index_bits,omitempty"`
 }
 
-// tagged is a lethe tag: its first word, and its options.
-func tagged(tag string) (name string, options map[string]string) {
-	parts := strings.Split(tag, ",")
-	options = map[string]string{}
-	for _, p := range parts[1:] {
-		key, value, _ := strings.Cut(p, "=")
-		options[key] = value
-	}
-	return parts[0], options
-}
-
-// describe reads the tags of a table.
+// describe checks the tags of a table and says what they say. It needs no keys.
 func describe(t config.Table) (*description, error) {
-	if err := checkTags(t); err != nil {
+	typ, err := t.Type()
+	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", t.Name, err)
 	}
 	d := &description{Table: t.Name, SQL: t.SQL, Columns: []columnDescribed{}}
-	kinds := map[string]string{} // by group
-	over := map[string]config.Column{}
-	for _, c := range t.Columns {
-		name, options := tagged(c.Lethe)
-		switch {
-		case c.Type == "keys":
-			d.Record = name
-		case c.Type == "index":
-			d.Indexes = append(d.Indexes, name)
-			over[options["of"]] = c
-		case strings.HasPrefix(c.Lethe, "subject="):
-			_, kind, _ := strings.Cut(name, "=")
-			kinds[options["group"]] = kind
-		}
+	if d.lethe, err = lethe.DescribeType(typ); err != nil {
+		return nil, fmt.Errorf("table %s: %w", t.Name, err)
 	}
+	d.Record = d.lethe.Record
+	types := map[string]string{}
 	for _, c := range t.Columns {
-		if !strings.HasPrefix(c.Type, "secret ") {
+		types[c.Name] = strings.TrimPrefix(c.Type, "secret ")
+	}
+	for _, f := range d.lethe.Fields {
+		if f.Role != lethe.RoleSecret {
 			continue
 		}
-		name, options := tagged(c.Lethe)
-		row := columnDescribed{
-			Column: c.Name, Field: name, Type: strings.TrimPrefix(c.Type, "secret "), Subject: kinds[options["group"]],
-			Group: options["group"], Purpose: options["purpose"], Mask: options["mask"],
-		}
-		if index, ok := over[name]; ok {
-			_, options := tagged(index.Lethe)
-			row.Index, row.Bits = index.Name, options["bits"]
-			if row.Bits == "" {
-				row.Bits = "32"
+		row := columnDescribed{Column: f.Column, Field: f.Name, Type: types[f.Column], Subject: f.Kind, Group: f.Group, Purpose: f.Purpose, Mask: f.Mask}
+		for _, x := range d.lethe.Fields {
+			if x.Role == lethe.RoleIndex && x.Of == f.Name {
+				row.Index, row.Norm, row.Bits = x.Column, x.Norm, x.Bits
 			}
 		}
 		d.Columns = append(d.Columns, row)
@@ -82,18 +62,24 @@ func describe(t config.Table) (*description, error) {
 	return d, nil
 }
 
-func (d *description) hasIndex(name string) error {
-	if slices.Contains(d.Indexes, name) {
-		return nil
+// indexes are the stable names of the table's blind indexes.
+func (d *description) indexes() []string {
+	var out []string
+	for _, f := range d.lethe.Fields {
+		if f.Role == lethe.RoleIndex {
+			out = append(out, f.Name)
+		}
 	}
-	if len(d.Indexes) == 0 {
-		return fmt.Errorf("table %s has no blind index", d.Table)
-	}
-	return fmt.Errorf("table %s has no blind index %q; there are %s", d.Table, name, strings.Join(d.Indexes, ", "))
+	return out
 }
 
-// checkTags has the library check the tags.
-func checkTags(t config.Table) error {
-	_, err := t.Type()
-	return err
+func (d *description) hasIndex(name string) error {
+	known := d.indexes()
+	if slices.Contains(known, name) {
+		return nil
+	}
+	if len(known) == 0 {
+		return fmt.Errorf("table %s has no blind index", d.Table)
+	}
+	return fmt.Errorf("table %s has no blind index %q; there are %s", d.Table, name, strings.Join(known, ", "))
 }

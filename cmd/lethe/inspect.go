@@ -82,18 +82,20 @@ func (a *app) scopeNames() map[uint16]string {
 		return names
 	}
 	for _, t := range cfg.Tables {
-		for _, col := range t.Columns {
-			_, options := tagged(col.Lethe)
-			group, purpose := options["group"], options["purpose"]
+		d, err := describe(t)
+		if err != nil {
+			continue
+		}
+		for _, f := range d.lethe.Fields {
 			var parts []string
-			if group != "" {
-				parts = append(parts, "group "+group)
+			if f.Group != "" {
+				parts = append(parts, "group "+f.Group)
 			}
-			if purpose != "" {
-				parts = append(parts, "purpose "+purpose)
+			if f.Purpose != "" {
+				parts = append(parts, "purpose "+f.Purpose)
 			}
 			if len(parts) > 0 {
-				names[envelope.ScopeTag(group, purpose)] = strings.Join(parts, ", ")
+				names[envelope.ScopeTag(f.Group, f.Purpose)] = strings.Join(parts, ", ")
 			}
 		}
 	}

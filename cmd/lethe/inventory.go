@@ -58,7 +58,7 @@ func (r *inventoryResult) markdown() string {
 		for _, c := range d.Columns {
 			index := c.Index
 			if index != "" {
-				index += fmt.Sprintf(" (%s bits)", c.Bits)
+				index += fmt.Sprintf(" (%s, %d bits)", c.Norm, c.Bits)
 			}
 			rows = append(rows, []string{d.SQL, c.Column, d.Record, c.Field, c.Type, c.Subject, c.Group, c.Purpose, c.Mask, index})
 		}

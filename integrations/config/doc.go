@@ -42,7 +42,8 @@
 // structs: each column of the primary key, each tagged one, with the tag it has in
 // the struct. Types are those of [Types]; a secret of a type with MarshalBinary is
 // "secret binary", with MarshalText "secret text", of a struct with the option json
-// "secret json". Columns of tokens are left out.
+// "secret json". Columns of tokens are left out. A plaintext column that a migration
+// leaves beside the secret one is "plain string" and so on, with the tag plain=FIELD.
 //
 // # The environment
 //

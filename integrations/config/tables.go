@@ -59,7 +59,7 @@ func (t *Text) UnmarshalText(text []byte) error {
 
 // columnTypes are the types a column may have, and the fields they become.
 func columnTypes() map[string]reflect.Type {
-	return map[string]reflect.Type{
+	types := map[string]reflect.Type{
 		"keys":          reflect.TypeFor[lethe.Keys](),
 		"index":         reflect.TypeFor[lethe.BlindIndex](),
 		"string":        reflect.TypeFor[string](),
@@ -76,7 +76,22 @@ func columnTypes() map[string]reflect.Type {
 		"secret text":   reflect.TypeFor[lethe.Secret[Text]](),
 		"secret json":   reflect.TypeFor[lethe.Secret[json.RawMessage]](),
 	}
+	for name, t := range map[string]reflect.Type{
+		"string": reflect.TypeFor[*string](), "bytes": reflect.TypeFor[*[]byte](), "int": reflect.TypeFor[*int64](), "uint": reflect.TypeFor[*uint64](),
+		"float": reflect.TypeFor[*float64](), "bool": reflect.TypeFor[*bool](), "time": reflect.TypeFor[*time.Time](),
+		"binary": reflect.TypeFor[*Binary](), "text": reflect.TypeFor[*Text](), "json": reflect.TypeFor[*json.RawMessage](),
+	} {
+		types[plainType+name] = t
+	}
+	return types
 }
+
+// plainType begins the types of plaintext columns that a migration leaves.
+const plainType = "plain "
+
+// IsPlain reports whether the column holds plaintext that a migration moves to the
+// sealed column, or back.
+func (c Column) IsPlain() bool { return strings.HasPrefix(c.Type, plainType) }
 
 // Types are the types a column may have, in alphabetical order.
 func Types() []string {
@@ -89,9 +104,14 @@ func Types() []string {
 }
 
 // Type builds the struct type that a row of the table is read into: a field for
-// each column, with the tags `db` and `lethe`. It says nothing on whether the
-// lethe tags are right; whoever seals and opens with it does.
-func (t Table) Type() (reflect.Type, error) {
+// each column, with the tags `db` and `lethe`, but for plaintext columns. It says
+// nothing on whether the lethe tags are right; whoever seals and opens with it does.
+func (t Table) Type() (reflect.Type, error) { return t.structType(false) }
+
+// MigrationType is Type with the plaintext columns.
+func (t Table) MigrationType() (reflect.Type, error) { return t.structType(true) }
+
+func (t Table) structType(plain bool) (reflect.Type, error) {
 	types := columnTypes()
 	fields := make([]reflect.StructField, 0, len(t.Columns))
 	seen := map[string]string{}
@@ -108,6 +128,9 @@ func (t Table) Type() (reflect.Type, error) {
 			return nil, fmt.Errorf("columns %s and %s differ in case or underscores only", other, c.Name)
 		}
 		seen[name] = c.Name
+		if c.IsPlain() && !plain {
+			continue
+		}
 		tag := `db:"` + c.Name + `"`
 		if c.Lethe != "" {
 			tag += ` lethe:` + fmt.Sprintf("%q", c.Lethe)
@@ -206,7 +229,7 @@ func (r *reader) check(k *yaml.Node, t Table) {
 			r.fail(k, "table %s: the key column %s is not among the columns", t.Name, key)
 		}
 	}
-	if _, err := t.Type(); err != nil {
+	if _, err := t.MigrationType(); err != nil {
 		r.fail(k, "table %s: %w", t.Name, err)
 	}
 }
