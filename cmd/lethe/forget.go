@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/lethe-go/lethe/envelope"
@@ -36,6 +37,11 @@ func (f *receiptFlags) signer(a *app) (crypto.Signer, error) {
 	signer, err := a.cfg.Signer()
 	if err == nil && signer == nil && f.Out != "" {
 		err = errors.New("--receipt needs a key to sign with: set receipt_key in the configuration; lethe receipt keygen makes one")
+	}
+	if err == nil && f.Out != "" {
+		if _, there := os.Lstat(f.Out); there == nil {
+			err = fmt.Errorf("--receipt: %s is there already, and is not overwritten", f.Out)
+		}
 	}
 	return signer, err
 }

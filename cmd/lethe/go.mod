@@ -7,12 +7,14 @@ go 1.26.0
 replace (
 	github.com/lethe-go/lethe => ../..
 	github.com/lethe-go/lethe/integrations/config => ../../integrations/config
+	github.com/lethe-go/lethe/integrations/migrate => ../../integrations/migrate
 )
 
 require (
 	github.com/alecthomas/kong v1.17.0
 	github.com/lethe-go/lethe v0.0.0
 	github.com/lethe-go/lethe/integrations/config v0.0.0
+	github.com/lethe-go/lethe/integrations/migrate v0.0.0
 	github.com/posener/complete v1.2.3
 	github.com/schollz/progressbar/v3 v3.19.1
 	github.com/stretchr/testify v1.12.1

@@ -33,6 +33,9 @@ type commands struct {
 	Release   releaseCommand   `cmd:"" help:"End a hold, and carry out the forgets it deferred."`
 	Epoch     epochCommands    `cmd:"" help:"Epochs, by which backups lose the forgotten."`
 	Rotate    rotateCommands   `cmd:"" help:"New versions of keys."`
+	Rewrap    rewrapCommand    `cmd:"" help:"Move a table's rows under the newest keys of their subjects."`
+	Reseal    resealCommand    `cmd:"" help:"Seal a table's rows anew, under new data keys."`
+	Reindex   reindexCommand   `cmd:"" help:"Compute a table's blind indexes with the newest index key."`
 	Restore   restoreCommand   `cmd:"" help:"Make a key store that was put back from a backup fit to be served."`
 	Receipt   receiptCommands  `cmd:"" help:"Receipts of forgets."`
 	Inspect   inspectCommand   `cmd:"" help:"What sealed bytes say without any key."`
@@ -43,6 +46,7 @@ type commands struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
