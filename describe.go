@@ -26,19 +26,20 @@ const (
 	RoleVersion Role = "version" // the key version of a token
 	RoleSubject Role = "subject" // whose data it is
 	RoleID      Role = "id"      // the row's identity, and no subject
+	RolePlain   Role = "plain"   // the plaintext column of a Secret, while a Migration lasts
 )
 
 // FieldDescription is one tagged field. What does not apply to its role is zero.
 type FieldDescription struct {
 	GoName  string // from the row on, with dots: Home.Street
-	Name    string // stable name; of a subject, id or version none
+	Name    string // stable name; none of a subject, id, version or plain
 	Column  string // from the tag db, up to its first comma; "" if it has none
 	Role    Role
 	Kind    string // of the subject whose data it is, or which it names
 	Group   string
 	Purpose string
 	Mask    string
-	Of      string // stable name of the field that an index or a version belongs to
+	Of      string // stable name of the field that an index, a version or a plain belongs to
 	Norm    string // normaliser of an index
 	Bits    int    // of an index
 	Token   string // name of the tokenizer
@@ -88,6 +89,13 @@ func (s *core) describe() Description {
 		add(x.path, FieldDescription{
 			Name: x.name, Role: RoleIndex, Of: of.name, Norm: x.normName, Bits: x.bits, Group: of.tag.group, Purpose: of.tag.purpose,
 			Kind: p.subjects[p.scopes[of.scope].subject].kind, Value: of.typ.String(),
+		})
+	}
+	for i := range p.plains {
+		c := &p.plains[i]
+		of := &p.fields[c.field]
+		add(c.path, FieldDescription{
+			Role: RolePlain, Of: of.name, Group: of.tag.group, Purpose: of.tag.purpose, Kind: p.subjects[p.scopes[of.scope].subject].kind,
 		})
 	}
 	for i := range p.subjects {

@@ -3,6 +3,7 @@ package lethe_test
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,4 +94,13 @@ func TestDescribeType(t *testing.T) {
 		B lethe.Keys `lethe:"b"`
 	}]())
 	require.ErrorContains(t, err, "the tags of the struct are wrong")
+}
+
+func TestDescribePlain(t *testing.T) {
+	clock := newClock()
+	d := movers(t, envelopetest.NewKeyring(t), moving(clock, false)).Describe()
+	at := slices.IndexFunc(d.Fields, func(f lethe.FieldDescription) bool { return f.GoName == "OldBorn" })
+	require.Equal(t, lethe.FieldDescription{
+		GoName: "OldBorn", Role: lethe.RolePlain, Of: "born", Kind: "mover", Purpose: "age", Value: "sql.Null[time.Time]", Index: []int{7},
+	}, d.Fields[at])
 }

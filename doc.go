@@ -37,7 +37,8 @@
 // A [Token]'s column holds a token of the value, made by a tokenizer of package
 // tokenize that Options names.
 //
-// A plain field carries a role: version=FIELD beside a Token; subject=KIND, or subject=KIND,group=G for the
+// A plain field carries a role: version=FIELD beside a Token; plain=FIELD on the
+// plaintext column that a [Migration] leaves beside a Secret; subject=KIND, or subject=KIND,group=G for the
 // fields of group G; id for the row's identity, which is then bound to the
 // row's keys; or both (subject=customer,id). Structs nested by value or by
 // pointer take a name, which prefixes theirs with a dot; embedded structs

@@ -138,6 +138,9 @@ func (p *plan) encodable() error {
 	if reflect.PointerTo(p.typ).Implements(jsonMarshaler) {
 		return fmt.Errorf("lethe: %s has a MarshalJSON of its own; Seal the row and call it yourself", p.typ)
 	}
+	if len(p.plains) > 0 {
+		return fmt.Errorf("lethe: %s has a plaintext column, %s, which JSON would show; give what is marshalled a type without it", p.typ, p.plains[0].label)
+	}
 	needed := []path{p.keys}
 	for i := range p.subjects {
 		needed = append(needed, p.subjects[i].path)

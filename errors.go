@@ -28,6 +28,10 @@ var (
 	ErrNotSealed = errors.New("lethe: not sealed")
 	// ErrSealed: the value is sealed: open it to read it, and never seal it again.
 	ErrSealed = errors.New("lethe: sealed")
+	// ErrMigrationOver: the time is over in which a field may be read from its plaintext column.
+	ErrMigrationOver = errors.New("lethe: the migration is over")
+	// ErrPlainDiffers: the plaintext column holds another value than the sealed one.
+	ErrPlainDiffers = errors.New("lethe: the plaintext column differs from the sealed one: something wrote it alone; decide which value counts")
 	// ErrNull: the value is NULL.
 	ErrNull = errors.New("lethe: null")
 )
@@ -42,7 +46,8 @@ type RowError struct {
 	Err   error  // ErrDecrypt, ErrKeyMissing, ErrNoSubject, …
 }
 
-// RowErrors lists the fields that did not open. All other fields of all rows did.
+// RowErrors lists the fields that did not open, or that SealPlain and Unseal left
+// as they were. All other fields of all rows did.
 type RowErrors struct {
 	Errors []RowError
 }
@@ -80,6 +85,14 @@ func (e *RowErrors) add(row int, field string, err error) *RowErrors {
 	}
 	e.Errors = append(e.Errors, RowError{Index: row, Field: field, Err: err})
 	return e
+}
+
+// list works on nil too.
+func (e *RowErrors) list() []RowError {
+	if e == nil {
+		return nil
+	}
+	return e.Errors
 }
 
 func (e *RowErrors) orNil() error {

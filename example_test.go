@@ -5,9 +5,11 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"expvar"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/lethe-go/lethe"
 	"github.com/lethe-go/lethe/envelope"
@@ -450,4 +452,44 @@ func exampleDB(ctx context.Context) *sql.DB {
 	_, err = db.ExecContext(ctx, customerDDL)
 	must(err)
 	return db
+}
+
+// Move a table from a plaintext column to a sealed one while it is in use, and
+// watch how far it is.
+func ExampleMigration() {
+	ctx := context.Background()
+	ring, closeRing := exampleRing(ctx)
+	defer closeRing()
+	type Customer struct {
+		Keys     lethe.Keys           `lethe:"customers"`
+		ID       string               `lethe:"subject=customer"`
+		Email    lethe.Secret[string] `lethe:"email"`
+		OldEmail *string              `lethe:"plain=email"`
+	}
+	customers, err := lethe.For[Customer](ring, lethe.Options{Migrations: map[string]lethe.Migration{
+		"email": {Until: time.Now().Add(30 * 24 * time.Hour)},
+	}})
+	must(err)
+	stats := expvar.Func(func() any { return customers.MigrationStats() }) // expvar.Publish("migrations", stats)
+
+	old := "ada@example.com"
+	rows := []Customer{{ID: "cus_1", OldEmail: &old}} // as the database has it
+	must(rows[0].Keys.Scan(nil))
+	must(rows[0].Email.Scan(nil))
+	must(customers.OpenSlice(ctx, rows))
+	email, err := rows[0].Email.Reveal()
+	must(err)
+	fmt.Println(email)
+
+	changed, err := customers.SealPlain(ctx, rows)
+	must(err)
+	fmt.Println(changed, rows[0].OldEmail == nil, rows[0].Email.Status())
+	// UPDATE customers SET sealed_keys = ?, email_sealed = ?, email = NULL WHERE id = ? AND sealed_keys IS NULL AND email = ?
+	must(customers.OpenSlice(ctx, rows))
+	now, _ := stats.Value().([]lethe.MigrationStat)
+	fmt.Println(now[0].Field, now[0].PlainReads, now[0].SealedReads, now[0].Backfilled)
+	// Output:
+	// ada@example.com
+	// [0] true sealed
+	// email 1 1 1
 }

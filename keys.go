@@ -14,10 +14,11 @@ import (
 // one column, write only that column and guard the UPDATE with the Keys it was
 // sealed under: … WHERE id = $1 AND sealed_keys = $2.
 //
-// The zero Keys is that of a new row; its codecs fail with ErrNotSealed.
+// The zero Keys is that of a new row; its codecs fail with ErrNotSealed. That of a
+// row that Unseal took out of sealing is NULL.
 type Keys struct {
 	_ [0]func()
-	b []byte // never written to
+	b []byte // never written to; empty and not nil: NULL, by Unseal
 }
 
 // IsZero reports whether the row was never sealed, or its Keys were not selected.
@@ -42,6 +43,9 @@ func (k Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[keys]") }
 func (k Keys) LogValue() slog.Value { return slog.StringValue("[keys]") }
 
 func (k Keys) stored() ([]byte, bool, error) {
+	if len(k.b) == 0 && k.b != nil {
+		return nil, true, nil
+	}
 	if len(k.b) == 0 {
 		return nil, false, fmt.Errorf("%w: the row has no keys; Seal it before you write it", ErrNotSealed)
 	}

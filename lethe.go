@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"time"
 
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/tokenize"
@@ -19,6 +20,11 @@ type Options struct {
 	Tokenizers map[string]tokenize.Tokenizer
 	// RequireTenant makes every call fail but those of a Sealer from Tenant.
 	RequireTenant bool
+	// Migrations are the modes of fields that have a plaintext column, tagged
+	// plain=, by their stable names. Each such field needs one.
+	Migrations map[string]Migration
+	// Now is the clock that Migrations go by; nil is time.Now.
+	Now func() time.Time
 }
 
 // Sealer seals and opens rows of type T. It is safe for concurrent use.
@@ -26,10 +32,11 @@ type Sealer[T any] struct{ core }
 
 // core is a Sealer but for the type of its rows, whose fields the plan finds.
 type core struct {
-	ring   *envelope.Keyring
-	plan   *plan
-	opts   Options
-	tenant string
+	ring       *envelope.Keyring
+	plan       *plan
+	opts       Options
+	tenant     string
+	migrations *migrations // nil without plaintext columns
 }
 
 // Format writes "[sealer]", for every verb: fmt follows pointers for verbs that
@@ -61,7 +68,11 @@ func newCore(caller string, t reflect.Type, ring *envelope.Keyring, opts []Optio
 	if len(opts) == 1 {
 		c.opts = opts[0]
 	}
-	return c, p.bindTokenizers(c.opts.Tokenizers)
+	if err := p.bindTokenizers(c.opts.Tokenizers); err != nil {
+		return core{}, err
+	}
+	c.migrations, err = newMigrations(p, &c.opts)
+	return c, err
 }
 
 // Tenant returns a view of the Sealer for one tenant, whose keys are its own.
@@ -156,7 +167,7 @@ func (s *Sealer[T]) Rewrap(ctx context.Context, row *T) (changed bool, err error
 	if row == nil {
 		return false, errNilRow
 	}
-	at, _, err := s.rewrap(ctx, rows{addressOf(row), 0, 1}, s.toNewest)
+	at, _, err := s.rewrap(ctx, rows{addressOf(row), 0, 1, nil}, s.toNewest)
 	return len(at) == 1, err
 }
 

@@ -21,6 +21,9 @@ func (s *core) open(ctx context.Context, at unsafe.Pointer, opts []OpenOption) e
 	if err != nil {
 		return err
 	}
+	if s.migrations != nil {
+		return s.openMigrating(ctx, rows{at, 0, 1, nil}, decided)
+	}
 	var room few
 	var o owners
 	p, rec, broken := s.collect(parts{room.scopes[:0], room.cells[:0], room.refs[:0]}, 0, at, &o, decided, nil)
@@ -31,7 +34,7 @@ func (s *core) open(ctx context.Context, at unsafe.Pointer, opts []OpenOption) e
 			return err
 		}
 	}
-	turned, err := s.turnTokens(ctx, rows{at, 0, 1}, decided) // last: it may take a use
+	turned, err := s.turnTokens(ctx, rows{at, 0, 1, nil}, decided) // last: it may take a use
 	if err != nil {
 		return err
 	}
@@ -50,6 +53,14 @@ func (s *core) openAll(ctx context.Context, all rows, opts []OpenOption) error {
 	if err != nil {
 		return err
 	}
+	if s.migrations != nil {
+		return s.openMigrating(ctx, all, decided)
+	}
+	return s.openSealed(ctx, all, decided)
+}
+
+// openSealed opens what is sealed in the rows, as far as decided.
+func (s *core) openSealed(ctx context.Context, all rows, decided []Decision) error {
 	sc := newScratch()
 	defer sc.release()
 	var broken []brokenCell

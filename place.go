@@ -36,10 +36,14 @@ type rows struct {
 	first unsafe.Pointer
 	size  uintptr
 	n     int
+	pick  []int // which of those from first on; nil: the first n
 }
 
+// only are some of the rows, which were not picked themselves.
+func (r rows) only(pick []int) rows { return rows{r.first, r.size, len(pick), pick} }
+
 func rowsOf[T any](all []T) rows {
-	return rows{unsafe.Pointer(unsafe.SliceData(all)), reflect.TypeFor[T]().Size(), len(all)} //nolint:gosec // see place
+	return rows{unsafe.Pointer(unsafe.SliceData(all)), reflect.TypeFor[T]().Size(), len(all), nil} //nolint:gosec // see place
 }
 
 // rowsIn is rowsOf for a []T, or a pointer to one, whose T is known at run time only.
@@ -51,11 +55,16 @@ func rowsIn(t reflect.Type, all any) (rows, error) {
 	if v.Kind() != reflect.Slice || v.Type().Elem() != t {
 		return rows{}, fmt.Errorf("lethe: the rows are a %T; a []%s, or a pointer to one, is needed", all, t)
 	}
-	return rows{v.UnsafePointer(), t.Size(), v.Len()}, nil
+	return rows{v.UnsafePointer(), t.Size(), v.Len(), nil}, nil
 }
 
 // at returns the address of row i, which is below n.
-func (r rows) at(i int) unsafe.Pointer { return unsafe.Add(r.first, uintptr(i)*r.size) }
+func (r rows) at(i int) unsafe.Pointer {
+	if r.pick != nil {
+		i = r.pick[i]
+	}
+	return unsafe.Add(r.first, uintptr(i)*r.size)
+}
 
 // in returns the field's address in a row of the type the place was resolved
 // for, or nil behind a nil pointer.

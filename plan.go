@@ -53,6 +53,7 @@ type (
 		pointers bool           // a sealed field lies behind a pointer
 		rereads  atomic.Bool    // a row that Marshal wrote was read back
 		tokens   []int          // the fields that are Tokens
+		plains   []plainPlan    // the plaintext columns that a migration leaves
 	}
 	rolePlan struct {
 		path  path
@@ -121,6 +122,7 @@ type planner struct {
 	errs      []error
 	active    map[reflect.Type]bool // types on the way down, to stop cycles
 	versions  []versionTag
+	plainTags []plainTag
 }
 
 func (p *planner) failf(label, format string, args ...any) {
@@ -183,6 +185,8 @@ func (p *planner) field(f reflect.StructField, at path, prefix, label string) {
 		p.tokenField(at, tag, tagged, prefix, label)
 	case tagged && isVersionTag(tag):
 		p.versionField(f.Type, at, tag, prefix, label)
+	case tagged && isPlainTag(tag):
+		p.plainField(f.Type, at, tag, prefix, label)
 	case isSecret(f.Type):
 		p.secretField(f.Type, at, tag, tagged, prefix, label)
 	case secretShaped(f.Type):
@@ -398,6 +402,7 @@ func (p *planner) finish() {
 		p.shadowOf()
 	}
 	p.takeVersions()
+	p.takePlains()
 	used := make([]bool, len(p.subjects))
 	for i := range p.fields {
 		p.fields[i].scope = p.scopeOf(&p.fields[i], used)

@@ -10,8 +10,8 @@ import (
 
 // Reindex computes the blind indexes of rows again with the newest index key, and
 // opens the fields they are over to do so (a policy that denies one of them fails
-// it). Of a forgotten person the index becomes NULL. It is the rebuild of an index
-// epoch:
+// it). Of a forgotten person the index becomes NULL; a value that is still in its
+// plaintext column gets none. It is the rebuild of an index epoch:
 //
 //	err := ring.RotateIndexKey(ctx, tenant, "customers", "email_idx")
 //	// for all rows, some at a time: select, Reindex, update the index columns
@@ -77,6 +77,9 @@ func (s *core) reindex(row unsafe.Pointer, x *indexPlan, keys envelope.IndexKeys
 	secret, index := s.plan.fields[x.of].at.secret(row), x.at.index(row)
 	if secret == nil || index == nil {
 		return
+	}
+	if (*secret).fromPlain() && (*secret).status == StatusOpen {
+		return // not sealed yet: SealPlain computes its index
 	}
 	if status := (*secret).statusOf(); status == StatusNull || status == StatusForgotten {
 		index.b, index.null = nil, true

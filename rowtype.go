@@ -82,3 +82,21 @@ func (r *Rows) Reindex(ctx context.Context, rows any) error {
 	}
 	return r.reindexAll(ctx, all)
 }
+
+// SealPlain is [Sealer.SealPlain].
+func (r *Rows) SealPlain(ctx context.Context, rows any) (changed []int, err error) {
+	all, err := rowsIn(r.plan.typ, rows)
+	if err != nil {
+		return nil, err
+	}
+	return r.sealPlain(ctx, all)
+}
+
+// Unseal is [Sealer.Unseal].
+func (r *Rows) Unseal(ctx context.Context, rows any) (changed []int, err error) {
+	all, err := rowsIn(r.plan.typ, rows)
+	if err != nil {
+		return nil, err
+	}
+	return r.unseal(ctx, all)
+}

@@ -20,6 +20,14 @@ func (s *core) seal(ctx context.Context, at unsafe.Pointer, anew bool) error {
 	if err := s.begin(ctx, false); err != nil {
 		return err
 	}
+	if s.migrations != nil {
+		return s.sealMigrating(ctx, rows{at, 0, 1, nil}, anew)
+	}
+	return s.sealRow(ctx, at, anew)
+}
+
+// sealRow is seal but for the plaintext columns of a migration.
+func (s *core) sealRow(ctx context.Context, at unsafe.Pointer, anew bool) error {
 	var room few
 	var o owners
 	p, rec, sealing, err := s.gather(parts{room.scopes[:0], room.cells[:0], room.refs[:0]}, 0, at, &o, anew)
@@ -44,7 +52,7 @@ func (s *core) seal(ctx context.Context, at unsafe.Pointer, anew bool) error {
 	if err != nil {
 		return err
 	}
-	made, err := s.makeTokens(ctx, rows{at, 0, 1}, anew) // last: what it stores is not taken back
+	made, err := s.makeTokens(ctx, rows{at, 0, 1, nil}, anew) // last: what it stores is not taken back
 	if err != nil {
 		return err
 	}
@@ -61,6 +69,14 @@ func (s *core) sealAll(ctx context.Context, all rows, anew bool) error {
 	if err := s.begin(ctx, false); err != nil {
 		return err
 	}
+	if s.migrations != nil {
+		return s.sealMigrating(ctx, all, anew)
+	}
+	return s.sealRows(ctx, all, anew)
+}
+
+// sealRows is sealAll but for the plaintext columns of a migration.
+func (s *core) sealRows(ctx context.Context, all rows, anew bool) error {
 	sc := newScratch()
 	defer sc.release()
 	var o owners

@@ -152,6 +152,8 @@ func (s *state) ciphertext() (sealed []byte, null bool, err error) {
 		return nil, true, nil
 	case s.status == StatusPlain:
 		return nil, false, fmt.Errorf("%w: call Seal before you write the row", ErrNotSealed)
+	case s.fromPlain():
+		return nil, false, fmt.Errorf("%w: the value is in the plaintext column; Seal the row, or write its other columns alone", ErrNotSealed)
 	}
 	return s.sealed, false, nil
 }

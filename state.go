@@ -47,6 +47,12 @@ func (s *state) statusOf() Status {
 	return s.status
 }
 
+// fromPlain reports whether Open had the value, or the reason there is none, from a
+// plaintext column: then there is no ciphertext.
+func (s *state) fromPlain() bool {
+	return s.statusOf() >= StatusSealed && len(s.sealed) == 0
+}
+
 // redacted is all that printing ever shows.
 func (s *state) redacted() string {
 	if s != nil && s.status == StatusForgotten {

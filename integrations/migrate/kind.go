@@ -20,9 +20,18 @@ const (
 	// Reindex computes the blind indexes with the newest index key, after
 	// Keyring.RotateIndexKey and before RetireIndexKeys.
 	Reindex
+	// Backfill seals what is in plaintext columns, tagged plain=, and makes those NULL,
+	// or compares the two: Sealer.SealPlain for the whole table. Of a forgotten person
+	// the plaintext stays where it is; such rows are listed, and must be erased.
+	Backfill
+	// Unseal is the way out: it opens the fields that have a plaintext column, writes
+	// them there and makes the sealed columns NULL: Sealer.Unseal for the whole table.
+	Unseal
 )
 
-var kinds = []string{Rewrap: "rewrap", Reseal: "reseal", Reindex: "reindex"}
+var kinds = []string{Rewrap: "rewrap", Reseal: "reseal", Reindex: "reindex", Backfill: "backfill", Unseal: "unseal"}
+
+func (k Kind) moves() bool { return k == Backfill || k == Unseal }
 
 // String returns the kind in lower case.
 func (k Kind) String() string {
@@ -38,8 +47,10 @@ func (k Kind) valid() bool { return k > 0 && int(k) < len(kinds) }
 // more, so that passes can be repeated until one finds nothing to do.
 func (k Kind) repeats() bool { return k != Reseal }
 
-// use says what a kind does with a field's column; 0: nothing.
+// use says what a kind does with a field's column; 0: nothing. What is written, and
+// what it is made of, is guarded.
 func (k Kind) use(f *lethe.FieldDescription, d *lethe.Description) use {
+	const all = reads | guards | writes
 	switch f.Role {
 	case lethe.RoleSubject, lethe.RoleID:
 		return reads
@@ -47,38 +58,65 @@ func (k Kind) use(f *lethe.FieldDescription, d *lethe.Description) use {
 		if k == Reindex {
 			return reads | guards
 		}
-		return reads | guards | writes
+		return all
 	case lethe.RoleIndex:
-		if k == Rewrap {
+		switch {
+		case k == Rewrap, k.moves() && !slices.Contains(named(d, lethe.RolePlain), f.Of):
 			return 0
 		}
-		return reads | guards | writes
+		return all
 	case lethe.RoleSecret:
 		switch {
-		case k == Reseal:
-			return reads | guards | writes
-		case k == Reindex && slices.Contains(indexed(d), f.Name):
+		case k == Reseal, k.moves() && slices.Contains(named(d, lethe.RolePlain), f.Name):
+			return all
+		case k.moves(), k == Reindex && slices.Contains(named(d, lethe.RoleIndex), f.Name):
 			return reads | guards
 		}
-	case lethe.RoleToken, lethe.RoleVersion:
+	case lethe.RoleToken:
+		switch {
+		case k == Reseal:
+			return all
+		case k.moves():
+			return reads | guards
+		}
+	case lethe.RoleVersion:
 		if k == Reseal {
-			return reads | guards | writes
+			return all
+		}
+	case lethe.RolePlain:
+		if k.moves() {
+			return all
 		}
 	}
 	return 0
 }
 
-// indexed returns the stable names of the fields that have a blind index.
-func indexed(d *lethe.Description) (out []string) {
+// named returns the stable names of the fields that have one of a role besides: a
+// blind index, or a plaintext column.
+func named(d *lethe.Description, role lethe.Role) (out []string) {
 	for _, f := range d.Fields {
-		if f.Role == lethe.RoleIndex && !slices.Contains(out, f.Of) {
+		if f.Role == role && !slices.Contains(out, f.Of) {
 			out = append(out, f.Of)
 		}
 	}
 	return out
 }
 
-func (k Kind) possible(d *lethe.Description) bool { return k != Reindex || len(indexed(d)) > 0 }
+// possible reports whether a row type has anything that the kind is about; needs
+// says what it lacks.
+func (k Kind) possible(d *lethe.Description) bool {
+	switch {
+	case k == Reindex:
+		return len(named(d, lethe.RoleIndex)) > 0
+	case k.moves():
+		return len(named(d, lethe.RolePlain)) > 0
+	}
+	return true
+}
 
-// needs says what a row type lacks for which the kind is not possible.
-func (k Kind) needs() string { return "it has no blind index" }
+func (k Kind) needs() string {
+	if k.moves() {
+		return "no field is tagged plain="
+	}
+	return "it has no blind index"
+}

@@ -21,7 +21,7 @@ type outcome struct {
 // page has is one of the job.
 var rowLevel = []error{
 	lethe.ErrDecrypt, lethe.ErrKeyMissing, lethe.ErrNoSubject, lethe.ErrNotSealed, lethe.ErrSealed, lethe.ErrDenied,
-	lethe.ErrForgotten, lethe.ErrSuspended, envelope.ErrScopes, ErrContended,
+	lethe.ErrForgotten, lethe.ErrSuspended, lethe.ErrPlainDiffers, envelope.ErrScopes, ErrContended,
 }
 
 func sentinel(err error) error {
@@ -35,7 +35,7 @@ func sentinel(err error) error {
 
 // stops reports whether an error is of the call and not of a row.
 func stops(err error) bool {
-	return errors.Is(err, lethe.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, envelope.ErrClosed)
+	return errors.Is(err, lethe.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, envelope.ErrClosed) || errors.Is(err, envelope.ErrLedger) || errors.Is(err, lethe.ErrMigrationOver)
 }
 
 // worker changes the rows of one page.
@@ -51,10 +51,12 @@ func (k Kind) process(ctx context.Context, p *page) (outcome, error) {
 	for _, b := range p.bad {
 		w.fail(b.key, b.err)
 	}
-	w.without(lethe.RoleKeys, func(f reflect.Value) bool {
-		keys, _ := reflect.TypeAssert[lethe.Keys](f)
-		return keys.IsZero()
-	}, &w.out.counts.Unsealed)
+	if !k.moves() {
+		w.without(lethe.RoleKeys, func(f reflect.Value) bool {
+			keys, _ := reflect.TypeAssert[lethe.Keys](f)
+			return keys.IsZero()
+		}, &w.out.counts.Unsealed)
+	}
 	n := p.len()
 	var err error
 	switch k {
@@ -62,8 +64,12 @@ func (k Kind) process(ctx context.Context, p *page) (outcome, error) {
 		err = w.rewrap()
 	case Reseal:
 		err = w.reseal()
-	default:
+	case Reindex:
 		err = w.reindex()
+	case Backfill:
+		err = w.move(p.l.Rows.SealPlain)
+	default:
+		err = w.move(p.l.Rows.Unseal)
 	}
 	if err == nil && n > 1 && len(w.out.failed) >= n && sentinel(w.out.failed[len(w.out.failed)-1].err) == nil {
 		err = fmt.Errorf("migrate: every row of a page failed: %w", w.out.failed[len(w.out.failed)-1].err)
@@ -76,6 +82,9 @@ func (w *worker) fail(key []any, err error) {
 	switch {
 	case errors.Is(err, lethe.ErrForgotten):
 		w.out.counts.Forgotten++
+		if w.k == Backfill { // the plaintext is still there
+			w.out.failed = append(w.out.failed, rowFailure{key, err})
+		}
 	case errors.Is(err, lethe.ErrSuspended):
 		w.out.counts.Suspended++
 	default:
@@ -205,7 +214,7 @@ func (w *worker) reseal() error {
 
 func (w *worker) reindex() error {
 	d := w.l.Rows.Describe()
-	if err := w.open(lethe.Fields(indexed(&d)...)); err != nil {
+	if err := w.open(lethe.Fields(named(&d, lethe.RoleIndex)...)); err != nil {
 		return err
 	}
 	before := make([]lethe.BlindIndex, 0, w.len())
@@ -239,5 +248,27 @@ func (w *worker) reindex() error {
 			w.out.counts.Unchanged++
 		}
 	}
+	return nil
+}
+
+// move moves rows between plaintext columns and sealed ones. do does what it can,
+// and says of every other row why not.
+func (w *worker) move(do func(context.Context, any) ([]int, error)) error {
+	changed, err := do(w.ctx, w.slice(0, w.len()))
+	var rows *lethe.RowErrors
+	if err != nil && !errors.As(err, &rows) {
+		return err
+	}
+	w.out.write = changed
+	failed := map[int]bool{}
+	if rows != nil {
+		for _, e := range rows.Errors {
+			if !failed[e.Index] {
+				failed[e.Index] = true
+				w.fail(w.meta[e.Index].key, fmt.Errorf("field %q: %w", e.Field, e.Err))
+			}
+		}
+	}
+	w.out.counts.Unchanged += int64(w.len() - len(changed) - len(failed))
 	return nil
 }

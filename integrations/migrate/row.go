@@ -23,8 +23,7 @@ type page struct {
 	rows reflect.Value // a slice of the row type
 	meta []rowMeta     // of each
 	bad  []rowFailure  // rows that could not be read into the type, which are not in rows
-	end  []any         // the key of the last row that was read, bad or not
-	n    int           // rows that were read, bad or not
+	keys [][]any       // of all rows that were read, bad or not
 }
 
 // rowMeta is what a row has besides its fields.
@@ -232,8 +231,7 @@ func (l *layout) readAll(ctx context.Context, into *page, query string, args []a
 		if err != nil {
 			return err
 		}
-		into.n++
-		into.end = meta.key
+		into.keys = append(into.keys, meta.key)
 		if bad != nil {
 			into.bad = append(into.bad, rowFailure{meta.key, bad})
 			continue

@@ -281,10 +281,10 @@ func (r *run) read(ctx context.Context) (p *page, seq int, err error) {
 	}); err != nil {
 		return nil, 0, err
 	}
-	if r.ended = p.n < r.opts.BatchSize; p.n == 0 {
+	if r.ended = len(p.keys) < r.opts.BatchSize; len(p.keys) == 0 {
 		return nil, 0, nil
 	}
-	r.after = p.end
+	r.after = p.keys[len(p.keys)-1]
 	r.seq++
 	return p, r.seq - 1, nil
 }
@@ -292,18 +292,8 @@ func (r *run) read(ctx context.Context) (p *page, seq int, err error) {
 // patient calls fn until it succeeds or fails for good: outages are waited for.
 func (r *run) patient(ctx context.Context, fn func() error) error {
 	var since time.Time
-	for n := 0; ; n++ {
-		err := fn()
-		if err == nil || ctx.Err() != nil || !transient(err) {
-			return err
-		}
-		if since.IsZero() {
-			since = time.Now()
-		}
-		if time.Since(since) > r.opts.Patience {
-			return err
-		}
-		if pause(ctx, n, 2*time.Second) != nil {
+	for {
+		if err := fn(); err == nil || !r.waits(ctx, err, &since) {
 			return err
 		}
 	}
@@ -331,18 +321,31 @@ type pending struct {
 // batch changes and writes the rows of a page, those that the service changed in
 // between again, and returns what the limit is charged.
 func (r *run) batch(ctx context.Context, p *page, seq int) (cost int, err error) {
-	end := keyText(p.end)
+	end := keyText(p.keys[len(p.keys)-1])
 	var todo pending
 	var outage time.Time
+	again := func(keys [][]any) error {
+		err := r.patient(ctx, func() (err error) { p, err = r.layout.again(ctx, keys); return err })
+		if err == nil {
+			todo.counts.Gone += int64(len(keys) - len(p.keys))
+		}
+		return err
+	}
 	for try := 0; ; {
-		var out outcome
-		if err := r.patient(ctx, func() (err error) { out, err = r.kind.process(ctx, p); return err }); err != nil {
-			return cost, err
+		out, err := r.kind.process(ctx, p)
+		if err != nil {
+			if !r.waits(ctx, err, &outage) {
+				return cost, err
+			}
+			if err := again(p.keys); err != nil { // rows in memory may have been changed in part
+				return cost, err
+			}
+			continue
 		}
 		todo.counts.add(out.counts)
 		todo.failed = append(todo.failed, out.failed...)
 		last := try == r.opts.Retries
-		cost += len(out.write) + (p.n-len(out.write))/10
+		cost += len(out.write) + (len(p.keys)-len(out.write))/10
 		lost, err := r.commit(ctx, p, out.write, &todo, seq, end, last)
 		switch {
 		case err == nil:
@@ -352,24 +355,30 @@ func (r *run) batch(ctx context.Context, p *page, seq int) (cost int, err error)
 			todo = pending{}
 			try++
 			_ = pause(ctx, try, time.Second)
-		case !transient(err) || ctx.Err() != nil || !outage.IsZero() && time.Since(outage) > r.opts.Patience:
+		case !r.waits(ctx, err, &outage):
 			return cost, err
-		default: // it may have been committed or not: what is there now says
-			lost = out.write
-			if outage.IsZero() {
-				outage = time.Now()
-			}
-			_ = pause(ctx, 8, 2*time.Second)
+		default:
+			lost = out.write // or they were committed: what is there now says
 		}
 		keys := make([][]any, len(lost))
 		for i, at := range lost {
 			keys[i] = p.meta[at].key
 		}
-		if err := r.patient(ctx, func() (err error) { p, err = r.layout.again(ctx, keys); return err }); err != nil {
+		if err := again(keys); err != nil {
 			return cost, err
 		}
-		todo.counts.Gone += int64(len(keys) - p.n)
 	}
+}
+
+// waits sleeps a moment if an error is one of an outage that has not lasted too long.
+func (r *run) waits(ctx context.Context, err error, since *time.Time) bool {
+	if !transient(err) || ctx.Err() != nil {
+		return false
+	}
+	if since.IsZero() {
+		*since = time.Now()
+	}
+	return time.Since(*since) <= r.opts.Patience && pause(ctx, 7, time.Second) == nil
 }
 
 // flushEvery is how long counts of pages without a change stay in memory.
