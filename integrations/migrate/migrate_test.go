@@ -85,9 +85,7 @@ func openPostgres(t testing.TB) (db *sql.DB, dsn string) {
 	q.Set("search_path", schema)
 	u.RawQuery = q.Encode()
 	dsn = u.String()
-	db, err = sql.Open("pgx", dsn)
-	require.NoError(t, err)
-	db.SetMaxIdleConns(16)
+	db = openDSN(t, dsn)
 	t.Cleanup(func() {
 		_ = db.Close()
 		_, err := admin.ExecContext(context.WithoutCancel(t.Context()), "DROP SCHEMA "+schema+" CASCADE")
@@ -95,6 +93,15 @@ func openPostgres(t testing.TB) (db *sql.DB, dsn string) {
 		_ = admin.Close()
 	})
 	return db, dsn
+}
+
+func openDSN(t testing.TB, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("pgx", dsn)
+	require.NoError(t, err)
+	db.SetMaxIdleConns(16)
+	t.Cleanup(func() { _ = db.Close() })
+	return db
 }
 
 func newWorld(t testing.TB, d lethe.Dialect) *world {
