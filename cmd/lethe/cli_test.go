@@ -214,6 +214,9 @@ func day(t *testing.T, s *site) {
 
 	// New keys for one person, and their row under them.
 	require.Contains(t, s.must("rotate", "subject", "--kind", "customer", "--id", id(1)), "2 new key versions")
+	dry := decodeAnswer[jobResult](t, s.must("rewrap", "customers", "--json", "--dry-run"))
+	require.EqualValues(t, 1, dry.Estimate.Change)
+	require.Contains(t, s.must("rewrap", "customers", "--dry-run"), "about 1 are to be changed")
 	job := decodeAnswer[jobResult](t, s.must("rewrap", "customers", "--json", "--unlimited"))
 	require.True(t, job.Done)
 	require.EqualValues(t, 1, job.All.Changed)

@@ -27,6 +27,8 @@
 //	lethe rewrap TABLE                      move rows under the newest subject keys
 //	lethe reseal TABLE                      seal rows anew, under new data keys
 //	lethe reindex TABLE [--retire]          compute blind indexes with the newest key
+//	lethe backfill TABLE [--keep]           seal what is in plaintext columns
+//	lethe unseal TABLE                      the way out: back to plaintext columns
 //
 //	lethe receipt verify --key PUB.pem [--ledger FILE] RECEIPT.json
 //	lethe receipt show RECEIPT.json
@@ -42,10 +44,11 @@
 // A subject's id that is left out is read from standard input, so that it stands in
 // no shell history and no list of processes. No message repeats it.
 //
-// Jobs over tables (rewrap, reseal, reindex) run beside the service and keep their
-// place in the table lethe_job of its database: one that was stopped or killed goes
-// on where it was when it is called again. They show a bar on a terminal and a line
-// every few seconds elsewhere, on standard error. See package integrations/migrate.
+// Jobs over tables (rewrap, reseal, reindex, backfill, unseal) run beside the
+// service and keep their place in the table lethe_job of its database: one that was
+// stopped or killed goes on where it was when it is called again. They show a bar on
+// a terminal and a line every few seconds elsewhere, on standard error. --dry-run
+// says what one would do. See package integrations/migrate.
 //
 // # Configuration
 //
@@ -59,8 +62,8 @@
 // # What cannot be undone
 //
 // forget, epoch close --immediate or --leave-damaged, epoch confirm-erased, rotate
-// kek, restore, and reindex --retire ask on a terminal. Without one they do nothing
-// unless --yes is given.
+// kek, restore, reindex --retire, backfill without --keep, and unseal ask on a
+// terminal. Without one they do nothing unless --yes is given.
 //
 // # Exit codes
 //
@@ -101,8 +104,10 @@
 //	rotate kek        kms epoch moved
 //	rotate subject    versions
 //	rewrap, reseal,
-//	reindex           job table done resumed passes last_pass{…} all_passes{…}
-//	                  seconds rows_per_second failures[]: key[] error; receipts[]
+//	reindex, backfill,
+//	unseal            job table done resumed passes last_pass{…} all_passes{…}
+//	                  seconds rows_per_second failures[]: key[] error; receipts[];
+//	                  estimate{rows sampled sample{…} change bytes seconds}
 //	inspect           what bytes suite row_bound scopes[] codec plaintext_bytes{}
 //	                  key_version bits members[]
 //	inventory         tables[]: table sql record columns[]: column field type

@@ -12,6 +12,7 @@ replace (
 
 require (
 	github.com/alecthomas/kong v1.17.0
+	github.com/creack/pty v1.1.24
 	github.com/lethe-go/lethe v0.0.0
 	github.com/lethe-go/lethe/integrations/config v0.0.0
 	github.com/lethe-go/lethe/integrations/migrate v0.0.0

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/lethe-go/lethe"
 	"github.com/lethe-go/lethe/envelope"
+	"github.com/lethe-go/lethe/integrations/config"
 	"github.com/lethe-go/lethe/integrations/migrate"
 )
 
@@ -22,6 +24,9 @@ type jobFlags struct {
 	Workers      int    `placeholder:"N" help:"Pages worked on at once; one per CPU, up to 8, if left out."`
 	Batch        int    `placeholder:"ROWS" help:"Rows read and written at once; at most 1000 on PostgreSQL, 100 on SQLite if left out."`
 	Restart      bool   `help:"Begin from the first row. Without, a job that was stopped goes on where it was."`
+	DryRun       bool   `help:"Look at a sample of the rows, say what would be done and how long it would take, and write nothing."`
+
+	keep bool // plaintext columns stay filled
 }
 
 // jobResult is the answer of a job.
@@ -35,8 +40,19 @@ type jobResult struct {
 	All      migrate.Counts     `json:"all_passes"`
 	Seconds  float64            `json:"seconds"`
 	Rate     float64            `json:"rows_per_second"`
-	Failures []rowFailure       `json:"failures"` // the first 100
+	Failures []rowFailure       `json:"failures"`           // the first 100
+	Estimate *estimateResult    `json:"estimate,omitempty"` // of a dry run, which has no counts
 	Receipts []envelope.Receipt `json:"receipts,omitempty"`
+}
+
+// estimateResult is what a dry run found.
+type estimateResult struct {
+	Rows    int64          `json:"rows"`
+	Sampled int64          `json:"sampled"`
+	Sample  migrate.Counts `json:"sample"`
+	Change  int64          `json:"change"`
+	Bytes   int64          `json:"bytes"`
+	Seconds float64        `json:"seconds,omitempty"`
 }
 
 type rowFailure struct {
@@ -45,6 +61,13 @@ type rowFailure struct {
 }
 
 func (r *jobResult) text() string {
+	if e := r.Estimate; e != nil {
+		text := fmt.Sprintf("%s %s, not run: %d of %d rows were looked at; about %d are to be changed, %d bytes", r.Job, r.Table, e.Sampled, e.Rows, e.Change, e.Bytes)
+		if e.Seconds > 0 {
+			text += fmt.Sprintf(", in %v at this rate", time.Duration(e.Seconds*float64(time.Second)).Round(time.Second))
+		}
+		return text + "\n"
+	}
 	var b strings.Builder
 	word := "stopped"
 	if r.Done {
@@ -73,6 +96,29 @@ func (r *jobResult) text() string {
 	return b.String()
 }
 
+// rows seal and open the table's rows; with plain, with its plaintext columns too.
+func rows(ring *envelope.Keyring, t config.Table, plain, keep bool) (*lethe.Rows, error) {
+	typ, err := t.Type()
+	var opts lethe.Options
+	if plain {
+		typ, err = t.MigrationType()
+		// The program sets no end: it works on the columns while it runs, and reads
+		// nothing for anybody.
+		opts.Migrations = map[string]lethe.Migration{}
+		for _, of := range t.PlainOf() {
+			opts.Migrations[of] = lethe.Migration{Until: time.Now().Add(lethe.MaxMigration - time.Minute), Keep: keep}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	out, err := lethe.ForType(typ, ring, opts)
+	if err != nil {
+		return nil, fmt.Errorf("table %s: %w", t.Name, err)
+	}
+	return out, nil
+}
+
 // job makes a job of a kind.
 func (f *jobFlags) job(ctx context.Context, a *app, kind migrate.Kind) (*migrate.Job, error) {
 	cfg, err := a.config()
@@ -86,20 +132,22 @@ func (f *jobFlags) job(ctx context.Context, a *app, kind migrate.Kind) (*migrate
 	if cfg.Database.IsZero() {
 		return nil, errors.New("config: database is missing: set it in the file, or LETHE_DATABASE")
 	}
-	typ, err := t.Type()
-	if err != nil {
-		return nil, err
+	plain := kind == migrate.Backfill || kind == migrate.Unseal
+	if plain && len(t.PlainOf()) == 0 {
+		return nil, fmt.Errorf("config: table %s has no plaintext column: describe one with type: plain string and lethe: plain=FIELD", t.Name)
 	}
 	s, err := a.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := lethe.ForType(typ, s.Keyring)
+	sealer, err := rows(s.Keyring, t, plain, f.keep)
 	if err != nil {
-		return nil, fmt.Errorf("table %s: %w", t.Name, err)
-	}
-	if err := makeJobs(ctx, s.DB); err != nil {
 		return nil, err
+	}
+	if !f.DryRun {
+		if err := makeJobs(ctx, s.DB); err != nil {
+			return nil, err
+		}
 	}
 	if f.Rate < 0 {
 		return nil, errors.New("--rate is not positive; --unlimited is for none")
@@ -108,7 +156,7 @@ func (f *jobFlags) job(ctx context.Context, a *app, kind migrate.Kind) (*migrate
 		f.Rate = migrate.Unlimited
 	}
 	return migrate.NewJob(ctx, kind, migrate.Table{
-		Name: t.SQL, Key: t.Key, DB: s.DB, Dialect: s.Dialect, Rows: rows, Tenant: f.Tenant, TenantColumn: f.TenantColumn,
+		Name: t.SQL, Key: t.Key, DB: s.DB, Dialect: s.Dialect, Rows: sealer, Tenant: f.Tenant, TenantColumn: f.TenantColumn,
 	}, migrate.Options{Workers: f.Workers, BatchSize: f.Batch, Rate: f.Rate, Restart: f.Restart})
 }
 
@@ -127,6 +175,15 @@ func (f *jobFlags) run(ctx context.Context, a *app, kind migrate.Kind) (*jobResu
 	job, err := f.job(ctx, a, kind)
 	if err != nil {
 		return nil, err
+	}
+	if f.DryRun {
+		e, err := job.Estimate(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &jobResult{Job: kind.String(), Table: f.Table, Failures: []rowFailure{}, Estimate: &estimateResult{
+			Rows: e.Rows, Sampled: e.Sampled, Sample: e.Sample, Change: e.Change, Bytes: e.Bytes, Seconds: seconds(e.Duration),
+		}}, nil
 	}
 	p := newProgress(a)
 	report, err := job.Run(ctx, func(at migrate.Progress) {
@@ -186,13 +243,13 @@ type reindexCommand struct {
 
 // Run reindexes.
 func (c *reindexCommand) Run(ctx context.Context, a *app, out *output) error {
-	if c.Retire {
+	if c.Retire && !c.DryRun {
 		if err := a.confirm("After the job this ends the older index keys of %s for good. Rows that a process still writes with them (until cache.ttl after the rotation) would not be found any more", c.Table); err != nil {
 			return err
 		}
 	}
 	res, err := c.run(ctx, a, migrate.Reindex)
-	if err == nil && c.Retire {
+	if err == nil && c.Retire && !c.DryRun {
 		res.Receipts, err = c.retire(ctx, a)
 	}
 	err = res.finish(out, err)
@@ -227,4 +284,34 @@ func (c *reindexCommand) retire(ctx context.Context, a *app) ([]envelope.Receipt
 		receipts = append(receipts, r)
 	}
 	return receipts, nil
+}
+
+type backfillCommand struct {
+	jobFlags
+	Keep bool `help:"Leave the plaintext columns filled, for programs that still read them."`
+}
+
+// Run seals what is plaintext.
+func (c *backfillCommand) Run(ctx context.Context, a *app, out *output) error {
+	if !c.Keep && !c.DryRun {
+		if err := a.confirm("This seals the plaintext columns of %s and makes them NULL: every program that reads them must know the sealed columns", c.Table); err != nil {
+			return err
+		}
+	}
+	c.keep = c.Keep
+	res, err := c.run(ctx, a, migrate.Backfill)
+	return res.finish(out, err)
+}
+
+type unsealCommand struct{ jobFlags }
+
+// Run is the way out.
+func (c *unsealCommand) Run(ctx context.Context, a *app, out *output) error {
+	if !c.DryRun {
+		if err := a.confirm("This writes the personal data of %s in plaintext, out of reach of any later forget", c.Table); err != nil {
+			return err
+		}
+	}
+	res, err := c.run(ctx, a, migrate.Unseal)
+	return res.finish(out, err)
 }

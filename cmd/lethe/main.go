@@ -36,6 +36,8 @@ type commands struct {
 	Rewrap    rewrapCommand    `cmd:"" help:"Move a table's rows under the newest keys of their subjects."`
 	Reseal    resealCommand    `cmd:"" help:"Seal a table's rows anew, under new data keys."`
 	Reindex   reindexCommand   `cmd:"" help:"Compute a table's blind indexes with the newest index key."`
+	Backfill  backfillCommand  `cmd:"" help:"Seal what a table has in plaintext columns."`
+	Unseal    unsealCommand    `cmd:"" help:"The way out: write a table's sealed fields back to plaintext columns."`
 	Restore   restoreCommand   `cmd:"" help:"Make a key store that was put back from a backup fit to be served."`
 	Receipt   receiptCommands  `cmd:"" help:"Receipts of forgets."`
 	Inspect   inspectCommand   `cmd:"" help:"What sealed bytes say without any key."`

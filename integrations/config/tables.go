@@ -32,6 +32,17 @@ type Column struct {
 	line  int
 }
 
+// PlainOf are the stable names of the fields that have a plaintext column.
+func (t Table) PlainOf() []string {
+	var out []string
+	for _, c := range t.Columns {
+		if name, ok := strings.CutPrefix(c.Lethe, "plain="); ok && c.IsPlain() {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
 // Binary is a value that was sealed from a type with encoding.BinaryMarshaler, as
 // its bytes.
 type Binary []byte
