@@ -31,8 +31,8 @@ type app struct {
 	stack *config.Stack
 }
 
-// note says something to a person, beside the result.
-func (a *app) note(format string, args ...any) {
+// notef says something to a person, beside the result.
+func (a *app) notef(format string, args ...any) {
 	_, _ = fmt.Fprintln(a.stderr, strings.Map(harmless, a.hide(fmt.Sprintf(format, args...))))
 }
 
@@ -65,7 +65,7 @@ func (a *app) mux() (*kms.Mux, error) {
 	var mux kms.Mux
 	err := mux.Register("local", localkms.Opener(localkms.Options{Passphrase: a.cfg.KMSPassphrase()}))
 	if err == nil {
-		err = mux.Register(vaultkms.Scheme, vaultkms.Opener(vaultkms.OpenerOptions{Options: vaultkms.Options{Warn: func(err error) { a.note("lethe: %v", err) }}}))
+		err = mux.Register(vaultkms.Scheme, vaultkms.Opener(vaultkms.OpenerOptions{Options: vaultkms.Options{Warn: func(err error) { a.notef("lethe: %v", err) }}}))
 	}
 	return &mux, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -259,7 +261,7 @@ func day(t *testing.T, s *site) {
 	require.NotContains(t, r.stdout+r.stderr, id(5))
 	require.Contains(t, s.must("receipt", "verify", "--key", s.file("pub.pem"), receipt), "Verified")
 	require.Equal(t, lethe.StatusForgotten, s.read(5).Email.Status())
-	again := decodeAnswer[forgetResult](t, s.must("receipt", "issue", fmt.Sprint(forgot.Receipt.Seq), "--json"))
+	again := decodeAnswer[forgetResult](t, s.must("receipt", "issue", strconv.FormatUint(forgot.Receipt.Seq, 10), "--json"))
 	require.True(t, again.Receipt.Complete)
 
 	// One purpose.
@@ -511,7 +513,7 @@ func TestInspect(t *testing.T) {
 	require.Equal(t, "aes-256-gcm", res.Suite)
 	require.Len(t, res.Scopes, 2)
 	require.ElementsMatch(t, []string{"default", "purpose support"}, []string{res.Scopes[0].Names, res.Scopes[1].Names})
-	for _, form := range []string{fmt.Sprintf("%x", c.Keys.Bytes()), fmt.Sprintf(`\x%X`, c.Keys.Bytes()), string(header) + "\n"} {
+	for _, form := range []string{hex.EncodeToString(c.Keys.Bytes()), fmt.Sprintf(`\x%X`, c.Keys.Bytes()), string(header) + "\n"} {
 		require.Equal(t, res, decodeAnswer[inspected](t, s.must("inspect", "--json", form)))
 	}
 	r := s.run(string(c.Keys.Bytes()), "inspect", "--json")

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/lethe-go/lethe/envelope"
@@ -122,10 +123,10 @@ func (c *forgetCommand) Run(ctx context.Context, a *app, out *output) error {
 		closing = errors.Join(closing, fmt.Errorf("the subject is forgotten; its receipt could not be signed or written, get it with lethe receipt issue %d: %w", r.Seq, err))
 	}
 	if r.Unknown {
-		a.note("There was no key: nothing was sealed for this subject, or its id is another. It is recorded as forgotten.")
+		a.notef("There was no key: nothing was sealed for this subject, or its id is another. It is recorded as forgotten.")
 	}
 	if r.Deferred && c.Now {
-		a.note("The forget is deferred by a hold: the epoch was not closed.")
+		a.notef("The forget is deferred by a hold: the epoch was not closed.")
 	}
 	if err := out.result(res, r.String()+text); err != nil {
 		return err
@@ -167,14 +168,14 @@ func (c *forgetDueCommand) Run(ctx context.Context, a *app, out *output) error {
 }
 
 func printReceipts(out *output, receipts []envelope.Receipt, none string) error {
-	text := none
-	if len(receipts) > 0 {
-		text = ""
-	}
+	var text strings.Builder
 	for _, r := range receipts {
-		text += r.String()
+		text.WriteString(r.String())
 	}
-	return out.result(receiptsResult{append([]envelope.Receipt{}, receipts...)}, text)
+	if len(receipts) == 0 {
+		text.WriteString(none)
+	}
+	return out.result(receiptsResult{append([]envelope.Receipt{}, receipts...)}, text.String())
 }
 
 // done is the answer of commands that have none but their success.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/lethe-go/lethe/envelope"
@@ -152,7 +153,7 @@ func inspectBytes(b []byte, known map[uint16]string, suite envelope.Suite) inspe
 		for s, name := range suiteNames {
 			if info, err := envelope.InspectCell(b, s); err == nil && (suite == 0 || suite == s) {
 				res.Lengths[name] = info.Plaintext
-				res.Codec = fmt.Sprintf("%d", info.Codec)
+				res.Codec = strconv.Itoa(int(info.Codec))
 				if int(info.Codec) < len(codecNames) && info.Codec > 0 {
 					res.Codec = codecNames[info.Codec]
 				}
@@ -213,7 +214,7 @@ func walk(v any, path string, found map[string][]byte) {
 		}
 	case []any:
 		for i, inner := range v {
-			walk(inner, at(fmt.Sprint(i)), found)
+			walk(inner, at(strconv.Itoa(i)), found)
 		}
 	}
 }

@@ -163,9 +163,9 @@ func (f *jobFlags) job(ctx context.Context, a *app, kind migrate.Kind) (*migrate
 // makeJobs makes the table that jobs keep their place in, unless it is there: who
 // runs jobs need not be who may make tables.
 func makeJobs(ctx context.Context, db *sql.DB) error {
-	rows, err := db.QueryContext(ctx, "SELECT name FROM lethe_job WHERE 1 = 0")
-	if err == nil {
-		return errors.Join(rows.Close(), rows.Err())
+	var n int
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM lethe_job WHERE 1 = 0").Scan(&n); err == nil {
+		return nil
 	}
 	return migrate.Migrate(ctx, db)
 }

@@ -32,9 +32,9 @@ func (p *progress) show(what string, done, total int64) {
 		if now := time.Now(); now.After(p.next) {
 			p.next = now.Add(lineEvery)
 			if total > 0 {
-				p.app.note("%s: %d of %d", what, done, total)
+				p.app.notef("%s: %d of %d", what, done, total)
 			} else {
-				p.app.note("%s: %d", what, done)
+				p.app.notef("%s: %d", what, done)
 			}
 		}
 		return

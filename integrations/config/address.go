@@ -68,15 +68,8 @@ func (a Address) credentials() []string {
 		return []string{a.url}
 	}
 	var out []string
-	if u.User != nil {
-		if password, ok := u.User.Password(); ok {
-			out = append(out, password, url.PathEscape(password), url.QueryEscape(password))
-			if raw, _, ok := strings.Cut(strings.TrimPrefix(a.url[strings.Index(a.url, ":")+1:], "//"), "@"); ok {
-				if _, raw, ok := strings.Cut(raw, ":"); ok {
-					out = append(out, raw)
-				}
-			}
-		}
+	if password, ok := u.User.Password(); ok {
+		out = append(out, password, url.PathEscape(password), url.QueryEscape(password), a.rawPassword())
 	}
 	for name, values := range u.Query() {
 		if secretParameter(name) {
@@ -86,6 +79,14 @@ func (a Address) credentials() []string {
 		}
 	}
 	return out
+}
+
+// rawPassword is the password as it is written in the address.
+func (a Address) rawPassword() string {
+	_, rest, _ := strings.Cut(a.url, "://")
+	user, _, _ := strings.Cut(rest, "@")
+	_, password, _ := strings.Cut(user, ":")
+	return password
 }
 
 func secretParameter(name string) bool {

@@ -3,7 +3,6 @@ package config_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -97,7 +96,7 @@ func TestTableType(t *testing.T) {
 	require.NoError(t, err)
 	want := reflect.TypeFor[struct {
 		SealedKeys lethe.Keys           `db:"sealed_keys" lethe:"customers"`
-		Id         string               `db:"id" lethe:"subject=customer"` //nolint:revive,staticcheck // as it is made
+		Id         string               `db:"id" lethe:"subject=customer"`
 		Email      lethe.Secret[string] `db:"email" lethe:"email,mask=email"`
 		EmailIdx   lethe.BlindIndex     `db:"email_idx" lethe:"email_idx,of=email,norm=email/1,bits=32"`
 	}]()
@@ -187,7 +186,7 @@ func TestDocumentationNamesEverySetting(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
 	for _, name := range config.SettingNames() {
-		require.Regexp(t, regexp.MustCompile(`\b`+name+`\b`), string(doc))
+		require.Regexp(t, `\b`+name+`\b`, string(doc))
 	}
 	names := strings.Join(config.SettingNames(), " ")
 	for _, env := range regexp.MustCompile(`LETHE_[A-Z_]+[A-Z]`).FindAllString(string(doc), -1) {
@@ -355,7 +354,10 @@ func TestSigner(t *testing.T) {
 		require.Error(t, err)
 		require.NotContains(t, err.Error(), "AAAA")
 	}
-	require.False(t, errors.Is(err, fs.ErrNotExist))
+	c, err = config.Read("", []string{"LETHE_RECEIPT_KEY=" + filepath.Join(dir, "none.pem")})
+	require.NoError(t, err)
+	_, err = c.Signer()
+	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
 func FuzzFile(f *testing.F) {

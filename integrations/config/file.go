@@ -24,7 +24,7 @@ type reader struct {
 	errs []error
 }
 
-func (r *reader) fail(n *yaml.Node, format string, args ...any) {
+func (r *reader) failf(n *yaml.Node, format string, args ...any) {
 	r.errs = append(r.errs, fmt.Errorf("%s:%d: %w", r.name, n.Line, fmt.Errorf(format, args...)))
 }
 
@@ -69,14 +69,14 @@ func (r *reader) members(n *yaml.Node, what string, do func(key string, k, v *ya
 		return
 	}
 	if n.Kind != yaml.MappingNode {
-		r.fail(n, "%s is to be a mapping of keys to values", what)
+		r.failf(n, "%s is to be a mapping of keys to values", what)
 		return
 	}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], resolve(n.Content[i+1])
 		if line, ok := seen[k.Value]; ok {
-			r.fail(k, "%q stands in line %d already", k.Value, line)
+			r.failf(k, "%q stands in line %d already", k.Value, line)
 			continue
 		}
 		seen[k.Value] = k.Line
@@ -130,7 +130,7 @@ func (r *reader) unknown(k *yaml.Node, prefix, full string) {
 		known = append(known, "tables")
 	}
 	slices.Sort(known)
-	r.fail(k, "%q is no key; there are %s", full, strings.Join(slices.Compact(known), ", "))
+	r.failf(k, "%q is no key; there are %s", full, strings.Join(slices.Compact(known), ", "))
 }
 
 func (r *reader) setting(s *setting, n *yaml.Node) {
@@ -148,11 +148,11 @@ func (r *reader) setting(s *setting, n *yaml.Node) {
 	case n.Kind == yaml.ScalarNode && n.Tag != "!!null":
 		v.text = n.Value
 	default:
-		r.fail(n, "%s is to be one value", s.key)
+		r.failf(n, "%s is to be one value", s.key)
 		return
 	}
 	if !s.clear || s.secret && slices.ContainsFunc(strings.Split(v.text, ","), hasCredential) {
-		r.fail(n, "%s holds a secret, which does not belong in this file: write %s: {file: PATH}, or set %s", s.key, s.key, s.env())
+		r.failf(n, "%s holds a secret, which does not belong in this file: write %s: {file: PATH}, or set %s", s.key, s.key, s.env())
 		return
 	}
 	if err := r.c.apply(s, v); err != nil {
@@ -165,13 +165,13 @@ func (r *reader) reference(s *setting, n *yaml.Node, v value) {
 	found := false
 	r.members(n, s.key, func(key string, k, at *yaml.Node) {
 		if key != "file" || at.Kind != yaml.ScalarNode {
-			r.fail(k, "%s is to be a value or {file: PATH}", s.key)
+			r.failf(k, "%s is to be a value or {file: PATH}", s.key)
 			return
 		}
 		found = true
 		text, err := readSecret(at.Value, r.base)
 		if err != nil {
-			r.fail(at, "%s: %w", s.key, err)
+			r.failf(at, "%s: %w", s.key, err)
 			return
 		}
 		v.text = text
@@ -180,7 +180,7 @@ func (r *reader) reference(s *setting, n *yaml.Node, v value) {
 		}
 	})
 	if !found && len(n.Content) == 0 {
-		r.fail(n, "%s is to be a value or {file: PATH}", s.key)
+		r.failf(n, "%s is to be a value or {file: PATH}", s.key)
 	}
 }
 

@@ -241,33 +241,43 @@ func (s *Stack) OpenKey(ctx context.Context, mux *kms.Mux, uri string) (NamedKey
 // openDatabase opens the application's database. SQLite's file is not made, and its
 // journal mode stays as it is.
 func (c *Config) openDatabase(ctx context.Context, s *Stack) error {
-	if c.Database.IsZero() {
+	var err error
+	switch c.Database.Scheme() {
+	case "":
 		return nil
+	case "sqlite":
+		s.Dialect = lethe.SQLite
+		s.DB, err = openSQLite(c.Database)
+	default:
+		s.Dialect = lethe.Postgres
+		s.DB, err = openPostgres(c.Database)
 	}
-	if c.Database.Scheme() == "sqlite" {
-		if err := present(c.Database, false); err != nil {
-			return fmt.Errorf("database: %w", err)
-		}
-		path := filepath.ToSlash(c.Database.path())
-		if !strings.HasPrefix(path, "/") {
-			path = "/" + path
-		}
-		name := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{"mode": {"rw"}, "_pragma": {"busy_timeout(10000)"}}.Encode()}
-		db, err := sql.Open("sqlite", name.String())
-		if err != nil {
-			return fmt.Errorf("database: %w", err)
-		}
-		s.DB, s.Dialect = db, lethe.SQLite
-	} else {
-		conf, err := pgx.ParseConfig(c.Database.URL())
-		if err != nil {
-			return errors.New("database: the URL does not parse; write postgres://user@host:5432/database?sslmode=verify-full")
-		}
-		s.DB, s.Dialect = stdlib.OpenDB(*conf), lethe.Postgres
+	if err != nil {
+		return fmt.Errorf("database: %w", err)
 	}
 	s.stop = append(s.stop, s.DB.Close)
 	if err := s.DB.PingContext(ctx); err != nil {
 		return fmt.Errorf("database %s: %w", c.Database, unavailable(c.Database, err))
 	}
 	return nil
+}
+
+func openSQLite(a Address) (*sql.DB, error) {
+	if err := present(a, false); err != nil {
+		return nil, err
+	}
+	path := filepath.ToSlash(a.path())
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // a drive letter is not a host
+	}
+	name := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{"mode": {"rw"}, "_pragma": {"busy_timeout(10000)"}}.Encode()}
+	return sql.Open("sqlite", name.String())
+}
+
+func openPostgres(a Address) (*sql.DB, error) {
+	conf, err := pgx.ParseConfig(a.URL())
+	if err != nil {
+		return nil, errors.New("the URL does not parse; write postgres://user@host:5432/database?sslmode=verify-full")
+	}
+	return stdlib.OpenDB(*conf), nil
 }

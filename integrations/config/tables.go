@@ -191,7 +191,7 @@ func (r *reader) tables(n *yaml.Node) {
 			case "columns":
 				r.columns(&t, v)
 			default:
-				r.fail(k, "%q is no key of a table; there are columns, key, table", key)
+				r.failf(k, "%q is no key of a table; there are columns, key, table", key)
 			}
 		})
 		if len(r.errs) == failed {
@@ -211,7 +211,7 @@ func (r *reader) columns(t *Table, n *yaml.Node) {
 			case "lethe":
 				c.Lethe = r.text(v, "lethe")
 			default:
-				r.fail(k, "%q is no key of a column; there are lethe, type", key)
+				r.failf(k, "%q is no key of a column; there are lethe, type", key)
 			}
 		})
 		t.Columns = append(t.Columns, c)
@@ -221,10 +221,10 @@ func (r *reader) columns(t *Table, n *yaml.Node) {
 // check finds what is missing or does not fit within one table.
 func (r *reader) check(k *yaml.Node, t Table) {
 	if !dottedName.MatchString(t.SQL) {
-		r.fail(k, "table %s: %q is no plain SQL name, with a schema before it or without", t.Name, t.SQL)
+		r.failf(k, "table %s: %q is no plain SQL name, with a schema before it or without", t.Name, t.SQL)
 	}
 	if len(t.Key) == 0 {
-		r.fail(k, "table %s has no key: name the columns of its primary key", t.Name)
+		r.failf(k, "table %s has no key: name the columns of its primary key", t.Name)
 	}
 	types := columnTypes()
 	names := map[string]bool{}
@@ -237,18 +237,18 @@ func (r *reader) check(k *yaml.Node, t Table) {
 	}
 	for _, key := range t.Key {
 		if !names[key] {
-			r.fail(k, "table %s: the key column %s is not among the columns", t.Name, key)
+			r.failf(k, "table %s: the key column %s is not among the columns", t.Name, key)
 		}
 	}
 	if _, err := t.MigrationType(); err != nil {
-		r.fail(k, "table %s: %w", t.Name, err)
+		r.failf(k, "table %s: %w", t.Name, err)
 	}
 }
 
 // text is a scalar's text.
 func (r *reader) text(n *yaml.Node, what string) string {
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
-		r.fail(n, "%s is to be one value", what)
+		r.failf(n, "%s is to be one value", what)
 		return ""
 	}
 	return n.Value
