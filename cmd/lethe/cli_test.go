@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"runtime"
 	"slices"
@@ -21,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-go/lethe"
+	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/integrations/config"
 	"github.com/lethe-go/lethe/kms"
 	"github.com/lethe-go/lethe/kms/localkms"
@@ -45,6 +47,9 @@ const tablesYAML = `tables:
       email_idx:   {type: index, lethe: "email_idx,of=email,norm=email/1,bits=32"}
       note:        {type: secret string, lethe: "note,purpose=support"}
 `
+
+// secret is in every place where a credential may be.
+const secret = "hunter2secret"
 
 // site is a service's keys and table, and the program beside it.
 type site struct {
@@ -89,6 +94,7 @@ func newPostgresSite(t *testing.T) *site {
 		q := u.Query()
 		q.Set("search_path", schema)
 		u.RawQuery = q.Encode()
+		u.User = url.UserPassword(u.User.Username(), secret) // which a server that trusts does not ask for
 		s.env = append(s.env, "LETHE_"+strings.ToUpper(name)+"="+u.String())
 	}
 	s.must("receipt", "keygen", "--out", s.file("receipts.pem"), "--public", s.file("pub.pem"))
@@ -110,6 +116,7 @@ type result struct {
 func (s *site) run(stdin string, args ...string) result {
 	s.t.Helper()
 	code, stdout, stderr := cliIn(s.t, stdin, s.env, args...)
+	require.NotContains(s.t, stdout+stderr, secret, "%v", args)
 	return result{code, stdout, stderr}
 }
 
@@ -397,10 +404,7 @@ func TestJobLeavesWhatFails(t *testing.T) {
 	require.NotContains(t, r.stderr, "cus_0")
 }
 
-// secret is in every place where a credential may be.
-const secret = "hunter2secret"
-
-// No output of any command shows a credential.
+// No output of any command shows a credential. That goes for every run of a site.
 func TestSecretsStayHidden(t *testing.T) {
 	s := newSite(t)
 	s.must("init")
@@ -457,6 +461,28 @@ func TestHelp(t *testing.T) {
 	require.NoError(t, err)
 	for _, m := range regexp.MustCompile(`(?m)^\$ lethe (.*) --help$`).FindAllStringSubmatch(b.String(), -1) {
 		require.Contains(t, string(doc), "lethe "+m[1])
+	}
+}
+
+// doc.go has every member of every answer.
+func TestDocumentationNamesEveryMember(t *testing.T) {
+	doc, err := os.ReadFile("doc.go")
+	require.NoError(t, err)
+	_, text, ok := strings.Cut(string(doc), "// # JSON")
+	require.True(t, ok)
+	names := map[string]bool{}
+	for _, word := range regexp.MustCompile(`[a-z_A-Z]+`).FindAllString(text, -1) {
+		names[word] = true
+	}
+	for _, answer := range []any{
+		initResult{}, configResult{}, statusResult{}, promiseResult{}, erasureResult{}, forgetResult{}, receiptsResult{}, done{}, closedResult{},
+		restoreResult{}, rotateKEKResult{}, rotatedResult{}, jobResult{}, rowFailure{}, estimateResult{}, inspected{}, scopeResult{}, memberResult{}, inventoryResult{},
+		description{}, columnDescribed{}, verified{}, failure{}, envelope.SignedReceipt{},
+	} {
+		for f := range reflect.TypeOf(answer).Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			require.True(t, !f.IsExported() || name == "" || names[name], "%T.%s", answer, name)
+		}
 	}
 }
 

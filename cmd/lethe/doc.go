@@ -108,8 +108,9 @@
 //	unseal            job table done resumed passes last_pass{…} all_passes{…}
 //	                  seconds rows_per_second failures[]: key[] error; receipts[];
 //	                  estimate{rows sampled sample{…} change bytes seconds}
-//	inspect           what bytes suite row_bound scopes[] codec plaintext_bytes{}
-//	                  key_version bits members[]
+//	inspect           what bytes suite row_bound scopes[]: tag names key suite; codec
+//	                  plaintext_bytes{}
+//	                  key_version bits members[]: path and the same again
 //	inventory         tables[]: table sql record columns[]: column field type
 //	                  subject group purpose mask index index_norm index_bits
 //	receipt verify,
