@@ -83,6 +83,7 @@ func openPostgres(t testing.TB) (db *sql.DB, dsn string) {
 	require.NoError(t, err)
 	q := u.Query()
 	q.Set("search_path", schema)
+	q.Set("application_name", schema)
 	u.RawQuery = q.Encode()
 	dsn = u.String()
 	db = openDSN(t, dsn)

@@ -88,7 +88,7 @@ func (d disk) open(t testing.TB) *world {
 const workerEnv = "MIGRATE_TEST_WORKER"
 
 // worker starts this test binary again, to run jobs on a world: kinds, separated by
-// commas, or "kek". It ends with status 0 when all are done.
+// commas, or "proof". It ends with status 0 when all are done.
 func (d disk) worker(t testing.TB, work string, rate int) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -110,15 +110,13 @@ func TestWorker(t *testing.T) {
 	_, err := fmt.Sscan(parts[3], &rate)
 	require.NoError(t, err)
 	d := disk{dir: parts[0], dsn: parts[1]}
+	if parts[2] == "proof" {
+		proofWorker(t, d, rate)
+		return
+	}
 	w := d.open(t)
 	for work := range strings.SplitSeq(parts[2], ",") {
-		kind, ok := map[string]migrate.Kind{"rewrap": migrate.Rewrap, "reseal": migrate.Reseal, "reindex": migrate.Reindex}[work]
-		if !ok {
-			next, err := localkms.Open(filepath.Join(d.dir, "kek2.json"), localkms.Options{})
-			require.NoError(t, err)
-			require.NoError(t, w.ring.RewrapKEK(t.Context(), next))
-			continue
-		}
+		kind := map[string]migrate.Kind{"rewrap": migrate.Rewrap, "reseal": migrate.Reseal}[work]
 		o := migrate.Options{Rate: rate, Lease: time.Second}
 		if w.dialect == lethe.SQLite {
 			o.BatchSize = 10

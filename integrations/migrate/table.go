@@ -107,10 +107,10 @@ func (t Table) check(ctx context.Context, k Kind) (*layout, error) {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	l := &layout{Table: t}
-	switch {
-	case t.DB == nil:
+	if t.DB == nil {
 		fail("Table.DB is missing")
-	case t.Dialect != lethe.Postgres && t.Dialect != lethe.SQLite:
+	}
+	if t.Dialect != lethe.Postgres && t.Dialect != lethe.SQLite {
 		fail("Table.Dialect must be lethe.Postgres or lethe.SQLite")
 	}
 	if t.Rows == nil {
