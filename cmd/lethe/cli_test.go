@@ -302,6 +302,27 @@ func day(t *testing.T, s *site) {
 	s.opens(9)
 }
 
+// The key store moves to another KMS key, and the configuration after it.
+func TestRotateToAnotherKey(t *testing.T) {
+	s := newSite(t)
+	s.must("init")
+	s.fill(2)
+	to := "local://" + s.file("new.json")
+	require.Equal(t, exitTrouble, s.run("", "rotate", "kek", "--to", to, "--yes").code, "there is no such file")
+	require.Equal(t, exitTrouble, s.run("", "rotate", "kek", "--to", to, "--create").code, "without --yes")
+	require.NoFileExists(t, s.file("new.json"))
+	res := decodeAnswer[rotateKEKResult](t, s.must("rotate", "kek", "--to", to, "--create", "--yes", "--json"))
+	require.True(t, res.Moved)
+	require.EqualValues(t, 2, res.Epoch)
+
+	require.Equal(t, exitDamage, s.run("", "status").code, "the configuration has the old key")
+	s.env = append(s.env, "LETHE_KMS="+to, "LETHE_MORE_KMS=local://"+s.file("kek.json"))
+	st := decodeAnswer[statusResult](t, s.must("status", "--json"))
+	require.EqualValues(t, 2, st.Epoch)
+	require.Equal(t, exitTrouble, s.run("", "rotate", "kek", "--to", "local://"+s.file("kek.json"), "--create", "--yes").code, "it is there already")
+	s.opens(1)
+}
+
 // A backup that was put back does not bring the forgotten back.
 func TestRestore(t *testing.T) {
 	s := newSite(t)
@@ -350,6 +371,7 @@ func TestExitCodes(t *testing.T) {
 		"no such table":            {s, "rewrap orders", 2, `no table "orders"; there are customers`},
 		"no such index":            {s, "rotate index customers phone", 2, "there are email_idx"},
 		"both":                     {s, "forget --kind customer --id x --after 1h --now --yes", 2, "--after"},
+		"two rates":                {s, "rewrap customers --rate 5 --unlimited", 2, "--rate"},
 		"bad time":                 {s, "hold --kind customer --id x --reason r --until tomorrow", 2, "is no time"},
 		"bad shell":                {s, "completion tcsh", 2, ""},
 		"needs --yes: forget":      {s, "forget --kind customer --id " + id(1), 2, "--yes is needed"},
@@ -433,7 +455,7 @@ func TestSecretsStayHidden(t *testing.T) {
 func TestHelp(t *testing.T) {
 	var b strings.Builder
 	var visit func(path []string)
-	commandLine := regexp.MustCompile(`(?m)^  ([a-z-]+)  +\S`)
+	commandLine := regexp.MustCompile(`(?m)^  (?:[a-z]+ )?([a-z-]+)  +\S`)
 	visit = func(path []string) {
 		code, stdout, stderr := cli(t, "", append(slices.Clone(path), "--help")...)
 		require.Zero(t, code, stderr)

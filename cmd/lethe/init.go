@@ -36,16 +36,9 @@ func (c *initCommand) Run(ctx context.Context, a *app, out *output) error {
 	}
 	res := initResult{Store: cfg.Store.String(), Ledger: cfg.Ledger.String(), KMS: cfg.KMS.String()}
 	err = cfg.Init(ctx, mux, config.InitOptions{NewKey: func(_ context.Context, uri string) error {
-		path, ok := strings.CutPrefix(uri, "local://")
-		if !ok {
-			return nil
-		}
-		_, err := localkms.Create(path, localkms.Options{Passphrase: cfg.KMSPassphrase()})
-		if errors.Is(err, fs.ErrExist) {
-			return nil
-		}
-		if err == nil {
-			res.NewKey = path
+		made, err := newLocalKey(cfg, uri)
+		if made {
+			res.NewKey = strings.TrimPrefix(uri, "local://")
 		}
 		return err
 	}})
@@ -61,6 +54,19 @@ func (c *initCommand) Run(ctx context.Context, a *app, out *output) error {
 		text += "made the key file " + res.NewKey + ": without it nothing opens; back it up, apart from the data\n"
 	}
 	return out.result(res, text+"ready\n")
+}
+
+// newLocalKey makes the key file that a local:// URI names, unless it is there.
+func newLocalKey(cfg *config.Config, uri string) (made bool, err error) {
+	path, ok := strings.CutPrefix(uri, "local://")
+	if !ok {
+		return false, nil
+	}
+	_, err = localkms.Create(path, localkms.Options{Passphrase: cfg.KMSPassphrase()})
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 type configCommands struct {

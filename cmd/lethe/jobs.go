@@ -19,7 +19,7 @@ type jobFlags struct {
 	Table        string `arg:"" predictor:"table" help:"Table, by its name in the configuration."`
 	Tenant       string `placeholder:"TENANT" help:"Tenant whose rows they are, where there are any."`
 	TenantColumn string `placeholder:"COLUMN" help:"Column that says whose a row is, where tenants share the table."`
-	Rate         int    `placeholder:"ROWS" help:"Rows written a second; 2000 if left out."`
+	Rate         int    `placeholder:"ROWS" xor:"rate" help:"Rows written a second; 2000 if left out."`
 	Unlimited    bool   `xor:"rate" help:"As fast as it goes: for a service that is stopped."`
 	Workers      int    `placeholder:"N" help:"Pages worked on at once; one per CPU, up to 8, if left out."`
 	Batch        int    `placeholder:"ROWS" help:"Rows read and written at once; at most 1000 on PostgreSQL, 100 on SQLite if left out."`

@@ -15,7 +15,8 @@ type rotateCommands struct {
 }
 
 type rotateKEK struct {
-	To string `placeholder:"URI" help:"KMS key to move to. Without, the one of the configuration, in its newest version."`
+	To     string `placeholder:"URI" help:"KMS key to move to. Without, the one of the configuration, in its newest version."`
+	Create bool   `help:"Make the key file of --to local://FILE first."`
 }
 
 // rotateKEKResult is the answer of rotate kek.
@@ -31,20 +32,36 @@ func (c *rotateKEK) Run(ctx context.Context, a *app, out *output) error {
 	if err != nil {
 		return err
 	}
+	if c.Create && c.To == "" {
+		return errors.New("--create needs --to")
+	}
+	what := a.cfg.KMS.String()
+	if c.To != "" {
+		what = "of --to"
+	}
+	if err := a.confirm("This closes the epoch and wraps the key store's root under the KMS key %s; processes that do not know that key stop", what); err != nil {
+		return err
+	}
 	key, res := s.Key, rotateKEKResult{KMS: a.cfg.KMS.String()}
 	if c.To != "" {
 		mux, err := a.mux()
 		if err != nil {
 			return err
 		}
+		if c.Create {
+			made, err := newLocalKey(a.cfg, c.To)
+			if err != nil {
+				return err
+			}
+			if !made {
+				return fmt.Errorf("--create makes the file of a local:// URI that is not there yet; %s is none", c.To)
+			}
+		}
 		to, err := s.OpenKey(ctx, mux, c.To)
 		if err != nil {
 			return err
 		}
 		key, res.KMS, res.Moved = to.Key, to.Address.String(), true
-	}
-	if err := a.confirm("This closes the epoch and wraps the key store's root under the KMS key %s; processes that do not know that key stop", res.KMS); err != nil {
-		return err
 	}
 	if err := s.Keyring.RewrapKEK(ctx, key); err != nil {
 		return err
