@@ -86,7 +86,8 @@
 // value is not known is left out.
 //
 //	init              store ledger kms already new_key
-//	config check      file store kms ledger database receipts_signed tables opened
+//	config check      file store kms ledger database receipts_signed tables
+//	                  warnings[] opened
 //	status            store_id store kms ledger epoch since overdue dirty_pages
 //	                  pending[] oldest_backup incarnation closing_until closing_step
 //	                  promise{everywhere_seconds backups_seconds none caveats[]}

@@ -86,6 +86,7 @@ type configResult struct {
 	Database string            `json:"database,omitempty"`
 	Signed   bool              `json:"receipts_signed"`
 	Tables   map[string]string `json:"tables"` // name in the file to name in SQL
+	Warnings []string          `json:"warnings"`
 	Opened   bool              `json:"opened"`
 }
 
@@ -97,7 +98,7 @@ func (c *configCheck) Run(ctx context.Context, a *app, out *output) error {
 	}
 	res := configResult{
 		File: cfg.Path, Store: cfg.Store.String(), KMS: cfg.KMS.String(), Ledger: cfg.Ledger.String(), Database: cfg.Database.String(),
-		Signed: cfg.ReceiptKey != "", Tables: map[string]string{},
+		Signed: cfg.ReceiptKey != "", Tables: map[string]string{}, Warnings: append([]string{}, cfg.Warnings()...),
 	}
 	if _, err := cfg.Signer(); err != nil {
 		return err
@@ -126,6 +127,9 @@ func (c *configCheck) Run(ctx context.Context, a *app, out *output) error {
 	}
 	for _, t := range cfg.Tables {
 		fmt.Fprintf(&b, "table     %s (%s), %d columns\n", t.Name, t.SQL, len(t.Columns))
+	}
+	for _, w := range res.Warnings {
+		fmt.Fprintf(&b, "warning: %s\n", w)
 	}
 	if res.Opened {
 		b.WriteString("everything opens\n")

@@ -198,7 +198,7 @@ func (f *jobFlags) run(ctx context.Context, a *app, kind migrate.Kind) (*jobResu
 		Seconds: seconds(report.Elapsed), Rate: report.Rate, Failures: []rowFailure{},
 	}
 	for _, failure := range report.Failures {
-		res.Failures = append(res.Failures, rowFailure{failure.Key(), a.hide(failure.Error())})
+		res.Failures = append(res.Failures, rowFailure{failure.Key(), strings.Map(harmless, a.hide(failure.Error()))})
 	}
 	if err == nil && report.This.Failed > 0 {
 		err = partlyError{fmt.Errorf("%d rows were left as they are; the rest is done", report.This.Failed)}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/lethe-go/lethe/envelope"
+	"github.com/lethe-go/lethe/integrations/config"
 )
 
 type rotateCommands struct {
@@ -44,20 +45,7 @@ func (c *rotateKEK) Run(ctx context.Context, a *app, out *output) error {
 	}
 	key, res := s.Key, rotateKEKResult{KMS: a.cfg.KMS.String()}
 	if c.To != "" {
-		mux, err := a.mux()
-		if err != nil {
-			return err
-		}
-		if c.Create {
-			made, err := newLocalKey(a.cfg, c.To)
-			if err != nil {
-				return err
-			}
-			if !made {
-				return fmt.Errorf("--create makes the file of a local:// URI that is not there yet; %s is none", c.To)
-			}
-		}
-		to, err := s.OpenKey(ctx, mux, c.To)
+		to, err := c.target(ctx, a, s)
 		if err != nil {
 			return err
 		}
@@ -76,6 +64,24 @@ func (c *rotateKEK) Run(ctx context.Context, a *app, out *output) error {
 		text += fmt.Sprintf("now set kms: %s in the configuration, and put the old one under more_kms until lethe status has no handle of it\n", res.KMS)
 	}
 	return out.result(res, text)
+}
+
+// target opens the key to move to.
+func (c *rotateKEK) target(ctx context.Context, a *app, s *config.Stack) (config.NamedKey, error) {
+	mux, err := a.mux()
+	if err != nil {
+		return config.NamedKey{}, err
+	}
+	if c.Create {
+		made, err := newLocalKey(a.cfg, c.To)
+		if err != nil {
+			return config.NamedKey{}, err
+		}
+		if !made {
+			return config.NamedKey{}, errors.New("--create makes the file of a local:// URI that is not there yet, and --to names none")
+		}
+	}
+	return s.OpenKey(ctx, mux, c.To)
 }
 
 type rotateSubject struct{ subjectFlags }

@@ -38,8 +38,9 @@ type Config struct {
 	ReceiptKey string // file of the key that signs receipts; "" if they are not signed
 	Tables     []Table
 
-	passphrase []byte
-	secrets    []string
+	passphrase  []byte
+	secrets     []string
+	secretFiles []string // that hold them
 }
 
 // Format writes "[config PATH]", for every verb.

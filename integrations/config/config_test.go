@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +164,7 @@ func TestEnvironmentWins(t *testing.T) {
 	c, err := config.Read(path, []string{
 		"LETHE_STORE=postgres://u:p%40ss@h/keys", "LETHE_LEDGER_FILE=" + secret, "LETHE_EPOCHS_WINDOW=none",
 		"LETHE_MORE_KMS=local:///a, local:///b", "LETHE_TEST_POSTGRES=x", "LETHE_CONFIG=y", "PATH=z",
+		"LETHE_PORT=tcp://10.0.0.1:80", "LETHE_PORT_80_TCP=x", "LETHE_SERVICE_HOST=10.0.0.1",
 	})
 	require.NoError(t, err)
 	require.Equal(t, "postgres://u:p%40ss@h/keys", c.Store.URL())
@@ -358,6 +360,28 @@ func TestSigner(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.Signer()
 	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+func TestWarnings(t *testing.T) {
+	dir := t.TempDir()
+	secret := write(t, dir, "pass", "x")
+	at := func(env ...string) []string {
+		c, err := config.Read("", env)
+		require.NoError(t, err)
+		return c.Warnings()
+	}
+	require.Empty(t, at())
+	require.Empty(t, at("LETHE_STORE=sqlite:/a/keys.db", "LETHE_LEDGER=file:/b/forgets", "LETHE_KMS_PASSPHRASE_FILE="+secret))
+	require.Len(t, at("LETHE_STORE=sqlite:/a/keys.db", "LETHE_LEDGER=file:/a/forgets"), 1)
+	one := at("LETHE_STORE=postgres://u:hunter2@h/d?search_path=a", "LETHE_LEDGER=postgres://v@h/d?search_path=b")
+	require.Len(t, one, 1)
+	require.NotContains(t, one[0], "hunter2")
+	if runtime.GOOS != "windows" {
+		require.NoError(t, os.Chmod(secret, 0o640))
+		one = at("LETHE_KMS_PASSPHRASE_FILE="+secret, "LETHE_RECEIPT_KEY="+secret)
+		require.Len(t, one, 2)
+		require.Contains(t, one[0], "chmod 600")
+	}
 }
 
 func FuzzFile(f *testing.F) {

@@ -53,12 +53,14 @@
 // LETHE_CACHE_SIZE, LETHE_TIMEOUT, LETHE_ROTATE_AFTER, LETHE_EPOCHS_EVERY,
 // LETHE_EPOCHS_WINDOW, LETHE_EPOCHS_CLOSE_TIME, LETHE_EPOCHS_REPLICA_LAG,
 // LETHE_EPOCHS_LONG. LETHE_CONFIG names the file. Other variables that begin with
-// LETHE_ are an error, but for LETHE_TEST_….
+// LETHE_ are an error, but for LETHE_TEST_… and those that Kubernetes sets for a
+// Service of that name.
 //
 // # Secrets
 //
 // A password or passphrase does not stand in the file: a URL with one in it is
 // refused there. It comes from the environment (LETHE_STORE, or PGPASSWORD and
 // PGPASSFILE, which the driver reads), or from a file of its own, which {file: PATH}
-// or LETHE_STORE_FILE names and which holds the whole value. No message shows it.
+// or LETHE_STORE_FILE names and which holds the whole value. No message shows it;
+// [Config.Warnings] says where a file of secrets lets others at it.
 package config

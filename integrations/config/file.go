@@ -169,7 +169,7 @@ func (r *reader) reference(s *setting, n *yaml.Node, v value) {
 			return
 		}
 		found = true
-		text, err := readSecret(at.Value, r.base)
+		text, err := r.c.readSecret(at.Value, r.base)
 		if err != nil {
 			r.failf(at, "%s: %w", s.key, err)
 			return

@@ -130,10 +130,11 @@ func parseDuration(text string) (time.Duration, error) {
 const maxSecret = 64 << 10
 
 // readSecret reads a file that holds one value; a line end after it is none of it.
-func readSecret(path, base string) (string, error) {
+func (c *Config) readSecret(path, base string) (string, error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(base, path)
 	}
+	c.secretFiles = append(c.secretFiles, path)
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", err
@@ -169,6 +170,20 @@ func (c *Config) apply(s *setting, v value) error {
 	return nil
 }
 
+// notOurs are variables that begin like a setting: the file's name, those of tests,
+// and what Kubernetes sets for a Service that is named lethe.
+func notOurs(name string) bool {
+	if name == "LETHE_CONFIG" || name == "LETHE_PORT" {
+		return true
+	}
+	for _, prefix := range []string{"LETHE_TEST_", "LETHE_SERVICE_", "LETHE_PORT_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
 // environment takes the variables LETHE_…, and LETHE_…_FILE for what may be
 // secret. Their relative paths start from the working directory.
 func (c *Config) environment(environ []string) []error {
@@ -184,7 +199,7 @@ func (c *Config) environment(environ []string) []error {
 	from := map[*setting]string{}
 	for _, pair := range environ {
 		name, text, _ := strings.Cut(pair, "=")
-		if !strings.HasPrefix(name, "LETHE_") || name == "LETHE_CONFIG" || strings.HasPrefix(name, "LETHE_TEST_") {
+		if !strings.HasPrefix(name, "LETHE_") || notOurs(name) {
 			continue
 		}
 		s := known[name]
@@ -199,7 +214,7 @@ func (c *Config) environment(environ []string) []error {
 		from[s] = name
 		if name != s.env() {
 			var err error
-			if text, err = readSecret(text, ""); err != nil {
+			if text, err = c.readSecret(text, ""); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
 				continue
 			}
