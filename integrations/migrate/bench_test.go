@@ -79,7 +79,7 @@ func benchRun(b *testing.B, k migrate.Kind, table migrate.Table, o migrate.Optio
 			first = all
 		}
 		if p.Done {
-			require.EqualValues(b, *proofRows, p.All.Changed)
+			require.Equal(b, *proofRows, p.All.Changed)
 		}
 	}
 	b.ReportMetric(float64(*proofRows)/first.Seconds(), "rows/s")

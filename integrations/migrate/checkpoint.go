@@ -160,7 +160,7 @@ type execer interface {
 
 // take takes the job, and returns what was kept of it, if anything.
 func (l *leases) take(ctx context.Context) (kept string, err error) {
-	insert := "INSERT INTO lethe_job (name, owner, lease, updated, state) VALUES (" + l.param(1) + ", '', 0, 0, '') ON CONFLICT (name) DO NOTHING"
+	insert := "INSERT INTO lethe_job (name, owner, lease, updated, state) VALUES (" + l.param(1) + ", '', 0, 0, '') ON CONFLICT (name) DO NOTHING" //nolint:gosec // parameters only
 	if _, err := l.db.ExecContext(ctx, insert, l.name); err != nil {
 		return "", fmt.Errorf("migrate: taking the job: %w (is there a table lethe_job? Migrate makes it)", err)
 	}
@@ -194,7 +194,8 @@ func (l *leases) renew(ctx context.Context) error {
 
 // leave gives the job back.
 func (l *leases) leave(ctx context.Context) error {
-	_, err := l.db.ExecContext(ctx, "UPDATE lethe_job SET owner = '', lease = 0 WHERE name = "+l.param(1)+" AND owner = "+l.param(2), l.name, l.owner)
+	query := "UPDATE lethe_job SET owner = '', lease = 0 WHERE name = " + l.param(1) + " AND owner = " + l.param(2) //nolint:gosec // parameters only
+	_, err := l.db.ExecContext(ctx, query, l.name, l.owner)
 	return err
 }
 
@@ -231,7 +232,8 @@ type JobStatus struct {
 // neither Running nor Done was stopped, and goes on where it was when it is run.
 func Status(ctx context.Context, db *sql.DB, d lethe.Dialect) ([]JobStatus, error) {
 	l := leases{pg: d == lethe.Postgres}
-	rows, err := db.QueryContext(ctx, "SELECT name, owner <> '' AND lease >= "+l.now()+", updated, state FROM lethe_job WHERE state <> '' ORDER BY name")
+	query := "SELECT name, owner <> '' AND lease >= " + l.now() + ", updated, state FROM lethe_job WHERE state <> '' ORDER BY name" //nolint:gosec // no input
+	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
 		return nil, fmt.Errorf("migrate: %w (is there a table lethe_job? Migrate makes it)", err)
 	}

@@ -153,12 +153,10 @@ func transient(err error) bool {
 		error
 		SQLState() string
 	}](err); ok {
-		switch s := e.SQLState(); {
-		case s == "40001", s == "40P01", s == "55P03": // a conflict, a deadlock, a lock
-			return true
-		default: // of the connection; resources; the operator stops the server
-			return strings.HasPrefix(s, "08") || strings.HasPrefix(s, "53") || strings.HasPrefix(s, "57P")
-		}
+		s := e.SQLState()
+		conflict := s == "40001" || s == "40P01" || s == "55P03" // a deadlock and a lock among them
+		// Of the connection; resources; the operator stops the server.
+		return conflict || strings.HasPrefix(s, "08") || strings.HasPrefix(s, "53") || strings.HasPrefix(s, "57P")
 	}
 	if e, ok := errors.AsType[interface {
 		error

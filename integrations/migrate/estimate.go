@@ -211,7 +211,7 @@ func (l *layout) sample(ctx context.Context, rows int64) (keys [][]any, err erro
 		}
 		from += fmt.Sprintf(" TABLESAMPLE %s (%.6f)", method, min(100, 150*float64(sampleSize)/float64(rows)))
 	}
-	query := fmt.Sprintf("SELECT %s FROM %s%s%s LIMIT %d", strings.Join(names, ", "), from, whereAll(where), order, sampleSize)
+	query := fmt.Sprintf("SELECT %s FROM %s%s%s LIMIT %d", strings.Join(names, ", "), from, whereAll(where), order, sampleSize) //nolint:gosec // quoted names
 	found, err := l.DB.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err

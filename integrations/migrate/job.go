@@ -64,7 +64,7 @@ func (o *Options) setDefaults(t *Table, k Kind) error {
 			*n = byDefault
 		}
 		if *n < 1 {
-			errs = append(errs, fmt.Errorf("Options.%s %d is not positive", name, *n))
+			errs = append(errs, errors.New(name+" is not positive"))
 		}
 	}
 	if o.Rate == 0 {
@@ -80,11 +80,11 @@ func (o *Options) setDefaults(t *Table, k Kind) error {
 	if o.Rate > 0 {
 		size = max(1, min(size, o.Rate/10))
 	}
-	number("BatchSize", &o.BatchSize, size)
-	number("Workers", &o.Workers, min(8, runtime.GOMAXPROCS(0)))
-	number("Passes", &o.Passes, DefaultPasses)
-	number("Retries", &o.Retries, DefaultRetries)
-	number("Failures", &o.Failures, DefaultFailures)
+	number("Options.BatchSize", &o.BatchSize, size)
+	number("Options.Workers", &o.Workers, min(8, runtime.GOMAXPROCS(0)))
+	number("Options.Passes", &o.Passes, DefaultPasses)
+	number("Options.Retries", &o.Retries, DefaultRetries)
+	number("Options.Failures", &o.Failures, DefaultFailures)
 	if o.BatchSize > 10_000 {
 		errs = append(errs, errors.New("Options.BatchSize is over 10000"))
 	}

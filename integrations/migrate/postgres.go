@@ -157,11 +157,8 @@ func (l *layout) pgColumns() string {
 // pgParam is a parameter for one value of a column.
 func (c *column) pgParam(n int) string {
 	typ := "text"
-	switch c.form {
-	case asBytes:
-		typ = "bytea"
-	case asInt:
-		typ = "bigint"
+	if c.form != asText {
+		typ = strings.TrimSuffix(c.pgArray(), "[]")
 	}
 	return c.pgIn("$" + strconv.Itoa(n) + "::" + typ)
 }

@@ -41,13 +41,12 @@ func stops(err error) bool {
 // worker changes the rows of one page.
 type worker struct {
 	*page
-	ctx context.Context
 	k   Kind
 	out outcome
 }
 
 func (k Kind) process(ctx context.Context, p *page) (outcome, error) {
-	w := &worker{page: p, ctx: ctx, k: k}
+	w := &worker{page: p, k: k}
 	for _, b := range p.bad {
 		w.fail(b.key, b.err)
 	}
@@ -61,15 +60,15 @@ func (k Kind) process(ctx context.Context, p *page) (outcome, error) {
 	var err error
 	switch k {
 	case Rewrap:
-		err = w.rewrap()
+		err = w.rewrap(ctx)
 	case Reseal:
-		err = w.reseal()
+		err = w.reseal(ctx)
 	case Reindex:
-		err = w.reindex()
+		err = w.reindex(ctx)
 	case Backfill:
-		err = w.move(p.l.Rows.SealPlain)
+		err = w.move(ctx, p.l.Rows.SealPlain)
 	default:
-		err = w.move(p.l.Rows.Unseal)
+		err = w.move(ctx, p.l.Rows.Unseal)
 	}
 	if err == nil && n > 1 && len(w.out.failed) >= n && sentinel(w.out.failed[len(w.out.failed)-1].err) == nil {
 		err = fmt.Errorf("migrate: every row of a page failed: %w", w.out.failed[len(w.out.failed)-1].err)
@@ -139,10 +138,10 @@ func (w *worker) each(lo, hi int, fn func(lo, hi int) error) (failed map[int]boo
 	return failed, do(lo, hi)
 }
 
-func (w *worker) rewrap() error {
+func (w *worker) rewrap(ctx context.Context) error {
 	forgotten := 0
 	failed, err := w.each(0, w.len(), func(lo, hi int) error {
-		changed, gone, err := w.l.Rows.RewrapSlice(w.ctx, w.slice(lo, hi))
+		changed, gone, err := w.l.Rows.RewrapSlice(ctx, w.slice(lo, hi))
 		if err != nil {
 			return err
 		}
@@ -172,8 +171,8 @@ func contains(sorted []int, n int) bool {
 }
 
 // open opens rows, and drops those that do not open.
-func (w *worker) open(opts ...lethe.OpenOption) error {
-	err := w.l.Rows.OpenSlice(w.ctx, w.slice(0, w.len()), opts...)
+func (w *worker) open(ctx context.Context, opts ...lethe.OpenOption) error {
+	err := w.l.Rows.OpenSlice(ctx, w.slice(0, w.len()), opts...)
 	var rows *lethe.RowErrors
 	if err == nil || !errors.As(err, &rows) {
 		return err
@@ -196,14 +195,14 @@ func status(f reflect.Value) lethe.Status {
 	return s.Status()
 }
 
-func (w *worker) reseal() error {
-	if err := w.open(); err != nil {
+func (w *worker) reseal(ctx context.Context) error {
+	if err := w.open(ctx); err != nil {
 		return err
 	}
 	for _, role := range []lethe.Role{lethe.RoleSecret, lethe.RoleToken} {
 		w.without(role, func(f reflect.Value) bool { return status(f) == lethe.StatusForgotten }, &w.out.counts.Forgotten)
 	}
-	failed, err := w.each(0, w.len(), func(lo, hi int) error { return w.l.Rows.ResealSlice(w.ctx, w.slice(lo, hi)) })
+	failed, err := w.each(0, w.len(), func(lo, hi int) error { return w.l.Rows.ResealSlice(ctx, w.slice(lo, hi)) })
 	for i := range w.len() {
 		if !failed[i] {
 			w.out.write = append(w.out.write, i)
@@ -212,9 +211,9 @@ func (w *worker) reseal() error {
 	return err
 }
 
-func (w *worker) reindex() error {
+func (w *worker) reindex(ctx context.Context) error {
 	d := w.l.Rows.Describe()
-	if err := w.open(lethe.Fields(named(&d, lethe.RoleIndex)...)); err != nil {
+	if err := w.open(ctx, lethe.Fields(named(&d, lethe.RoleIndex)...)); err != nil {
 		return err
 	}
 	before := make([]lethe.BlindIndex, 0, w.len())
@@ -229,7 +228,7 @@ func (w *worker) reindex() error {
 		}
 	}
 	all(func(_ int, x lethe.BlindIndex) { before = append(before, x) })
-	failed, err := w.each(0, w.len(), func(lo, hi int) error { return w.l.Rows.Reindex(w.ctx, w.slice(lo, hi)) })
+	failed, err := w.each(0, w.len(), func(lo, hi int) error { return w.l.Rows.Reindex(ctx, w.slice(lo, hi)) })
 	if err != nil {
 		return err
 	}
@@ -253,8 +252,8 @@ func (w *worker) reindex() error {
 
 // move moves rows between plaintext columns and sealed ones. do does what it can,
 // and says of every other row why not.
-func (w *worker) move(do func(context.Context, any) ([]int, error)) error {
-	changed, err := do(w.ctx, w.slice(0, w.len()))
+func (w *worker) move(ctx context.Context, do func(context.Context, any) ([]int, error)) error {
+	changed, err := do(ctx, w.slice(0, w.len()))
 	var rows *lethe.RowErrors
 	if err != nil && !errors.As(err, &rows) {
 		return err

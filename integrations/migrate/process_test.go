@@ -93,7 +93,7 @@ func (d disk) worker(t testing.TB, work string, rate int) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	c := exec.Command(self, "-test.run", "^TestWorker$", "-test.timeout", "30m") //nolint:noctx // it is killed by hand
+	c := exec.Command(self, "-test.run", "^TestWorker$", "-test.timeout", "30m")
 	c.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%s|%d", workerEnv, d.dir, d.dsn, work, rate))
 	c.Stderr = os.Stderr
 	return c

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -90,7 +89,7 @@ func (p *proof) fill(t testing.TB, n int64) {
 			require.NoError(t, err)
 			ids, owners, keys, emails, names = append(ids, rows[i].ID), append(owners, rows[i].Owner), append(keys, rows[i].Keys.Bytes()), append(emails, e), append(names, m)
 		}
-		p.exec(t, "INSERT INTO proof SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[])", ids, owners, keys, emails, names)
+		p.exec(t, "INSERT INTO proof SELECT i, o, k, e, n FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[]) AS v(i, o, k, e, n)", ids, owners, keys, emails, names)
 	}
 	p.exec(t, "ANALYZE proof")
 }
@@ -108,7 +107,7 @@ func (p *proof) load(ctx context.Context, id int64) (r slim, version int64, err 
 	return r, version, err
 }
 
-func (p *proof) pick() int64 { return 1 + rand.Int64N(int64(len(p.written))) } //nolint:gosec // a test's
+func (p *proof) pick() int64 { return 1 + rand.Int64N(int64(len(p.written))) }
 
 func (p *proof) write(ctx context.Context) error {
 	id := p.pick()
@@ -219,9 +218,9 @@ func TestProof(t *testing.T) {
 		case err := <-done:
 			require.NoError(t, err)
 			p.rotateAll(t) // there is something to do again
-		case <-time.After(time.Second + rand.N(2*slice+time.Millisecond)): //nolint:gosec // a test's
+		case <-time.After(time.Second + rand.N(2*slice+time.Millisecond)):
 			require.NoError(t, c.Process.Kill())
-			<-done
+			require.Error(t, <-done)
 			kills++
 			t.Logf("killed for the %d. time, after %v: %s", kills, time.Since(began).Round(time.Millisecond), p.progress(t))
 		}
@@ -336,7 +335,7 @@ func proofWorker(t *testing.T, d disk, rate int) {
 			for {
 				r, err := j.Run(t.Context(), nil)
 				if !errors.Is(err, migrate.ErrRunning) {
-					fmt.Fprintln(os.Stdout, r)
+					fmt.Println(r)
 					if len(r.Failures) > 0 {
 						err = r.Failures[0]
 					}

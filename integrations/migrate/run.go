@@ -69,16 +69,17 @@ func (j *Job) Batches(ctx context.Context) iter.Seq2[Progress, error] {
 			close(r.out)
 			done <- err
 		}()
-		for p := range r.out {
-			if !yield(p, nil) {
+		stopped := false
+		for p := range r.out { // until the workers have stopped
+			if !stopped && !yield(p, nil) {
+				stopped = true
 				cancel(nil)
-				for range r.out { //nolint:revive // until the workers have stopped
-				}
-				<-done
-				return
 			}
 		}
 		err := <-done
+		if stopped {
+			return
+		}
 		if cause := context.Cause(ctx); err != nil && cause != nil {
 			err = cause
 		}

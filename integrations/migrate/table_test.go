@@ -37,7 +37,7 @@ func TestWrongTable(t *testing.T) {
 			b.TenantColumn, b.Tenant, b.Columns = "tenant", "acme", map[string]string{"Email": "mail", "Born": "told", "Nobody": "note", "Keys": "id"}
 			b.Key = []string{"owner"}
 		}, "TenantColumn", `no column "mail"`, "Born and Told have one column", `no tagged field "Nobody"`, "no unique index")
-		w.exec(t, "CREATE VIEW a_view AS SELECT * FROM customers")
+		w.exec(t, "CREATE VIEW a_view AS SELECT id FROM customers")
 		if w.dialect == lethe.Postgres {
 			bad(func(b *migrate.Table) { b.Name = "a_view" }, "not a table")
 			bad(func(b *migrate.Table) { b.Columns = map[string]string{"Told": "version"} }, "cannot hold sealed values")
