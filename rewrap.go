@@ -10,10 +10,10 @@ import (
 )
 
 // rewrap has the headers of rows changed by wrap, and lists the rows whose Keys are
-// new, and those with a forgotten subject or purpose.
-func (s *core) rewrap(ctx context.Context, all rows, wrap func(context.Context, []envelope.Record) error) (changed, forgotten []int, err error) {
+// new, and those with a subject or purpose that was forgotten or is suspended.
+func (s *core) rewrap(ctx context.Context, all rows, wrap func(context.Context, []envelope.Record) error) (changed []int, left Left, err error) {
 	if err := s.begin(ctx, false); err != nil {
-		return nil, nil, err
+		return nil, Left{}, err
 	}
 	sc := newScratch()
 	defer sc.release()
@@ -22,11 +22,11 @@ func (s *core) rewrap(ctx context.Context, all rows, wrap func(context.Context, 
 	for i := range all.n {
 		v := all.at(i)
 		if err := p.readOwners(v, &o); err != nil {
-			return nil, nil, s.rowErr(i, all.n, err)
+			return nil, Left{}, s.rowErr(i, all.n, err)
 		}
 		keys := p.keysAt.keys(v)
 		if keys.IsZero() {
-			return nil, nil, s.rowErr(i, all.n, fmt.Errorf("%w: the row has no Keys; select their column, or Seal it", ErrNotSealed))
+			return nil, Left{}, s.rowErr(i, all.n, fmt.Errorf("%w: the row has no Keys; select their column, or Seal it", ErrNotSealed))
 		}
 		n := 0
 		for j := range p.scopes {
@@ -36,20 +36,26 @@ func (s *core) rewrap(ctx context.Context, all rows, wrap func(context.Context, 
 			}
 		}
 		if n == 0 {
-			return nil, nil, s.rowErr(i, all.n, p.emptySubject(0))
+			return nil, Left{}, s.rowErr(i, all.n, p.emptySubject(0))
 		}
 		sc.close(i, envelope.Record{Name: p.record, RowID: o.rowID, Bound: p.id != nil, Header: keys.b})
 	}
 	sc.link()
 	if len(sc.recs) == 0 {
-		return nil, nil, nil
+		return nil, Left{}, nil
 	}
 	if err := wrap(ctx, sc.recs); err != nil {
-		return nil, nil, err
+		return nil, Left{}, err
 	}
 	for i := range sc.recs {
-		if slices.ContainsFunc(sc.recs[i].Scopes, func(s envelope.Scope) bool { return errors.Is(s.Err, ErrForgotten) }) {
-			forgotten = append(forgotten, sc.rows[i])
+		has := func(err error) bool {
+			return slices.ContainsFunc(sc.recs[i].Scopes, func(s envelope.Scope) bool { return errors.Is(s.Err, err) })
+		}
+		switch {
+		case has(ErrForgotten):
+			left.Forgotten = append(left.Forgotten, sc.rows[i])
+		case has(ErrSuspended):
+			left.Suspended = append(left.Suspended, sc.rows[i])
 		}
 		keys := p.keysAt.keys(all.at(sc.rows[i]))
 		if string(keys.b) != string(sc.recs[i].Header) {
@@ -57,7 +63,7 @@ func (s *core) rewrap(ctx context.Context, all rows, wrap func(context.Context, 
 			changed = append(changed, sc.rows[i])
 		}
 	}
-	return changed, forgotten, nil
+	return changed, left, nil
 }
 
 // toNewest wraps the data keys of records under the newest keys of their subjects.

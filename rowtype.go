@@ -63,13 +63,16 @@ func (r *Rows) OpenSlice(ctx context.Context, rows any, opts ...OpenOption) erro
 	return r.openAll(ctx, all, opts)
 }
 
-// RewrapSlice is [Sealer.RewrapSlice]. forgotten lists the rows with a subject or
-// purpose that was forgotten, whose keys stay as they are; one whose other
-// subjects' keys moved is in both lists.
-func (r *Rows) RewrapSlice(ctx context.Context, rows any) (changed, forgotten []int, err error) {
+// Left lists rows with a subject or purpose whose keys a rewrap left as they are,
+// ascending. One whose other subjects' keys moved is listed as changed too; one that
+// is both is listed as forgotten.
+type Left struct{ Forgotten, Suspended []int }
+
+// RewrapSlice is [Sealer.RewrapSlice], and says which rows it left and why.
+func (r *Rows) RewrapSlice(ctx context.Context, rows any) (changed []int, left Left, err error) {
 	all, err := rowsIn(r.plan.typ, rows)
 	if err != nil {
-		return nil, nil, err
+		return nil, Left{}, err
 	}
 	return r.rewrap(ctx, all, r.toNewest)
 }

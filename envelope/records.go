@@ -540,8 +540,8 @@ func (k *Keyring) openRecord(w *work, sh *shape, r *Record, parsed bool, sets []
 
 // RewrapRecords moves the data keys of records under the newest subject keys.
 // Cells are not touched and stay valid. changed counts the records whose Header
-// is new; forgotten and suspended scopes are left as they are, and a forgotten
-// one's Err says so. Records with nothing to do cost no crypto. Errors as for SealRecords, ErrKeyMissing for a key this store
+// is new; forgotten and suspended scopes are left as they are, and their
+// Err says so. Records with nothing to do cost no crypto. Errors as for SealRecords, ErrKeyMissing for a key this store
 // does not have, and ErrDecrypt for a damaged header.
 func (k *Keyring) RewrapRecords(ctx context.Context, recs []Record) (changed int, err error) {
 	w, _ := workPool.Get().(*work)
@@ -590,6 +590,9 @@ func (k *Keyring) rewrapRecord(w *work, sh *shape, r *Record, sets []*keySet) (b
 		s := &w.hdr.Scopes[pos]
 		if k.led.isDead(s.KID) || sets[i] != nil && sets[i].forgotten {
 			r.Scopes[i].Err = ErrForgotten
+			if sets[i] != nil && sets[i].suspended && !k.led.isDead(s.KID) {
+				r.Scopes[i].Err = ErrSuspended
+			}
 			continue
 		}
 		if sets[i] == nil {

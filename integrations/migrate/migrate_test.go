@@ -262,9 +262,14 @@ func both(t *testing.T, test func(t *testing.T, w *world)) {
 func (w *world) rotate(t testing.TB) {
 	t.Helper()
 	for i := range int64(10) {
-		_, err := w.ring.Rotate(t.Context(), lethe.Subject{Kind: "customer", ID: owner(i)})
-		require.NoError(t, err)
+		w.rotateOne(t, i)
 	}
+}
+
+func (w *world) rotateOne(t testing.TB, i int64) {
+	t.Helper()
+	_, err := w.ring.Rotate(t.Context(), lethe.Subject{Kind: "customer", ID: owner(i)})
+	require.NoError(t, err)
 }
 
 func TestRewrap(t *testing.T) {
@@ -291,6 +296,14 @@ func TestRewrap(t *testing.T) {
 		}
 		r = w.run(t, migrate.Rewrap, migrate.Options{})
 		require.Zero(t, r.All.Changed)
+
+		w.rotateOne(t, 5)
+		require.NoError(t, w.ring.Suspend(t.Context(), lethe.Subject{Kind: "customer", ID: owner(5)}))
+		r = w.run(t, migrate.Rewrap, migrate.Options{})
+		require.Zero(t, r.All.Changed)
+		require.Equal(t, migrate.Counts{Seen: 100, Unchanged: 80, Forgotten: 10, Suspended: 10}, r.All)
+		require.NoError(t, w.ring.Resume(t.Context(), lethe.Subject{Kind: "customer", ID: owner(5)}))
+		require.EqualValues(t, 10, w.run(t, migrate.Rewrap, migrate.Options{}).All.Changed)
 	})
 }
 

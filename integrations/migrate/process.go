@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/lethe-go/lethe"
 	"github.com/lethe-go/lethe/envelope"
@@ -139,35 +140,27 @@ func (w *worker) each(lo, hi int, fn func(lo, hi int) error) (failed map[int]boo
 }
 
 func (w *worker) rewrap(ctx context.Context) error {
-	forgotten := 0
+	skipped := 0
 	failed, err := w.each(0, w.len(), func(lo, hi int) error {
-		changed, gone, err := w.l.Rows.RewrapSlice(ctx, w.slice(lo, hi))
+		changed, left, err := w.l.Rows.RewrapSlice(ctx, w.slice(lo, hi))
 		if err != nil {
 			return err
 		}
 		for _, i := range changed {
 			w.out.write = append(w.out.write, lo+i)
 		}
-		for _, i := range gone {
-			if !contains(changed, i) {
-				forgotten++
+		for count, rows := range map[*int64][]int{&w.out.counts.Forgotten: left.Forgotten, &w.out.counts.Suspended: left.Suspended} {
+			for _, i := range rows {
+				if _, moved := slices.BinarySearch(changed, i); !moved {
+					*count++
+					skipped++
+				}
 			}
 		}
 		return nil
 	})
-	w.out.counts.Forgotten += int64(forgotten)
-	w.out.counts.Unchanged += int64(w.len() - len(failed) - len(w.out.write) - forgotten)
+	w.out.counts.Unchanged += int64(w.len() - len(failed) - len(w.out.write) - skipped)
 	return err
-}
-
-// contains looks in a sorted list.
-func contains(sorted []int, n int) bool {
-	for _, v := range sorted {
-		if v >= n {
-			return v == n
-		}
-	}
-	return false
 }
 
 // open opens rows, and drops those that do not open.
