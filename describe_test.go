@@ -2,6 +2,7 @@ package lethe_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -70,6 +71,29 @@ func TestDescribeDocument(t *testing.T) {
 		{GoName: "ID", Role: lethe.RoleSubject, Kind: "person", RowID: true, Value: "string", Index: []int{1}},
 		{GoName: "Email", Name: "email", Role: lethe.RoleSecret, Kind: "person", Value: "string", Index: []int{2}},
 	}}, s.Describe())
+}
+
+// A type is described without keys as a Sealer describes it.
+func TestDescribeType(t *testing.T) {
+	type row struct {
+		Keys  lethe.Keys           `db:"k" lethe:"r"`
+		ID    string               `db:"id" lethe:"subject=customer,id"`
+		Email lethe.Secret[string] `db:"email" lethe:"email"`
+	}
+	s, err := lethe.For[row](envelopetest.NewKeyring(t))
+	require.NoError(t, err)
+	d, err := lethe.DescribeType(reflect.TypeFor[row]())
+	require.NoError(t, err)
+	require.Equal(t, s.Describe(), d)
+	_, err = lethe.DescribeType(reflect.TypeFor[string]())
+	require.Error(t, err)
+
+	// One without a name is not written out in an error.
+	_, err = lethe.DescribeType(reflect.TypeFor[struct {
+		A lethe.Keys `lethe:"a"`
+		B lethe.Keys `lethe:"b"`
+	}]())
+	require.ErrorContains(t, err, "the tags of the struct are wrong")
 }
 
 func TestDescribePlain(t *testing.T) {

@@ -143,7 +143,7 @@ func newPlan(t reflect.Type) (*plan, error) {
 	p.walk(t, nil, "", t.Name())
 	p.finish()
 	if len(p.errs) > 0 {
-		return nil, fmt.Errorf("lethe: the tags of %s are wrong:\n%w", t, errors.Join(p.errs...))
+		return nil, fmt.Errorf("lethe: the tags of %s are wrong:\n%w", typeName(t), errors.Join(p.errs...))
 	}
 	p.allowed = slices.Repeat([]Decision{Allow}, len(p.fields))
 	return &p.plan, nil

@@ -1,100 +1,112 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
+	"context"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"slices"
 	"strings"
-	"unicode"
+	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/willabides/kongplete"
 )
 
-// Exit codes, which scripts rely on.
-const (
-	exitOK       = 0
-	exitVerdict  = 1 // it ran, and the answer is no
-	exitTrouble  = 2 // it could not run
-	maxInputSize = 16 << 20
-)
-
-// commands are all commands; a further group is a further member, in a file of its own.
+// commands are all commands; each group has a file of its own.
 type commands struct {
-	JSON    bool            `name:"json" help:"Write the result as JSON."`
-	Receipt receiptCommands `cmd:"" help:"Receipts of forgets."`
-}
+	Config string `name:"config" short:"c" placeholder:"FILE" env:"LETHE_CONFIG" predictor:"file" help:"Configuration, which the environment (LETHE_…) overrides."`
+	JSON   bool   `name:"json" help:"Write the result, and errors, as JSON."`
+	Yes    bool   `name:"yes" short:"y" help:"Do not ask; needed without a terminal for what cannot be undone."`
 
-// output is where results go.
-type output struct {
-	w    io.Writer
-	json bool
-}
+	Status    statusCommand    `cmd:"" help:"How forgetting stands: epoch, what waits, what is promised."`
+	Init      initCommand      `cmd:"" help:"Make the key store, the ledger and a local key; or bring their tables up to date."`
+	Check     configCommands   `cmd:"" name:"config" help:"The configuration."`
+	Forget    forgetCommand    `cmd:"" help:"Forget a subject for good, and print the receipt."`
+	ForgetDue forgetDueCommand `cmd:"" help:"Carry out forgets whose grace has passed or whose holds have ended."`
+	Unforget  unforgetCommand  `cmd:"" help:"Undo a forget whose grace has not passed."`
+	Readmit   readmitCommand   `cmd:"" help:"Let a forgotten subject have new data; the old stays unreadable."`
+	Suspend   suspendCommand   `cmd:"" help:"Stop all use of a subject's keys, and destroy nothing."`
+	Resume    resumeCommand    `cmd:"" help:"End a suspension."`
+	Hold      holdCommand      `cmd:"" help:"Keep a subject from being forgotten: a legal hold."`
+	Release   releaseCommand   `cmd:"" help:"End a hold, and carry out the forgets it deferred."`
+	Epoch     epochCommands    `cmd:"" help:"Epochs, by which backups lose the forgotten."`
+	Rotate    rotateCommands   `cmd:"" help:"New versions of keys."`
+	Rewrap    rewrapCommand    `cmd:"" help:"Move a table's rows under the newest keys of their subjects."`
+	Reseal    resealCommand    `cmd:"" help:"Seal a table's rows anew, under new data keys."`
+	Reindex   reindexCommand   `cmd:"" help:"Compute a table's blind indexes with the newest index key."`
+	Backfill  backfillCommand  `cmd:"" help:"Seal what a table has in plaintext columns."`
+	Unseal    unsealCommand    `cmd:"" help:"The way out: write a table's sealed fields back to plaintext columns."`
+	Restore   restoreCommand   `cmd:"" help:"Make a key store that was put back from a backup fit to be served."`
+	Receipt   receiptCommands  `cmd:"" help:"Receipts of forgets."`
+	Inspect   inspectCommand   `cmd:"" help:"What sealed bytes say without any key."`
+	Inventory inventoryCommand `cmd:"" help:"Which personal data is where, from the tables described."`
 
-// result writes v as JSON, or text.
-func (o *output) result(v any, text string) error {
-	if o.json {
-		enc := json.NewEncoder(o.w)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(v)
-	}
-	_, err := io.WriteString(o.w, text)
-	return err
-}
-
-// verdictError is an answer, not a failure of the program.
-type verdictError struct{ error }
-
-func (e verdictError) Unwrap() error { return e.error }
-
-// harmless replaces what could move the cursor of a terminal: an error may repeat
-// what a file says.
-func harmless(r rune) rune {
-	if r == '\n' || unicode.IsPrint(r) {
-		return r
-	}
-	return unicode.ReplacementChar
+	Completion completionCommand `cmd:"" help:"Print a script that completes commands in a shell."`
 }
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
 }
 
-func run(args []string, stdout, stderr io.Writer) int {
-	say := func(format string, args ...any) {
-		_, _ = fmt.Fprintln(stderr, strings.Map(harmless, fmt.Sprintf(format, args...)))
-	}
+func run(ctx context.Context, args []string, stdin *os.File, stdout io.Writer, stderr *os.File) int {
 	var cli commands
+	app := &app{stdin: stdin, stderr: stderr, json: slices.Contains(args, "--json")}
 	exited := -1
 	parser, err := kong.New(&cli,
-		kong.Name("lethe"), kong.Description("Lethe's tools for the command line."),
+		kong.Name("lethe"), kong.Description("Seals, rotates and forgets: the operator's tool of Lethe."),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: false}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
 	)
 	if err != nil {
-		say("lethe: %v", err)
-		return exitTrouble
+		return app.fail(err)
+	}
+	kongplete.Complete(parser, kongplete.WithPredictors(predictors()))
+	if exited >= 0 { // a shell asked for completions
+		return exited
 	}
 	call, err := parser.Parse(args)
 	if exited == 0 { // --help was answered
 		return exitOK
 	}
 	if err != nil {
-		say("lethe: %v; see lethe --help", err)
-		return exitTrouble
+		return app.fail(fmt.Errorf("%w; see lethe --help", err))
 	}
-	out := &output{w: stdout, json: cli.JSON}
-	err = call.Run(out)
-	var verdict verdictError
-	switch {
-	case err == nil:
+	app.configPath, app.yes = cli.Config, cli.Yes
+	app.json = cli.JSON
+	call.BindTo(ctx, (*context.Context)(nil))
+	err = call.Run(app, &output{w: stdout, json: cli.JSON})
+	if closing := app.close(); err == nil {
+		err = closing
+	}
+	if err == nil {
 		return exitOK
-	case errors.As(err, &verdict):
-		say("%v", verdict)
-		return exitVerdict
 	}
-	say("lethe: %v", err)
-	return exitTrouble
+	return app.fail(err)
+}
+
+// fail says what went wrong, without a secret and without what moves a cursor.
+func (a *app) fail(err error) int {
+	code := exitCode(err)
+	text := strings.Map(harmless, a.hide(err.Error()))
+	if a.json {
+		_ = writeJSON(a.stderr, failure{Error: text, Exit: code})
+		return code
+	}
+	if code != exitVerdict {
+		text = "lethe: " + text
+	}
+	_, _ = fmt.Fprintln(a.stderr, text)
+	return code
+}
+
+// failure is what standard error has of an error, with --json.
+type failure struct {
+	Error string `json:"error"`
+	Exit  int    `json:"exit"`
 }

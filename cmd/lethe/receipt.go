@@ -19,6 +19,7 @@ import (
 type receiptCommands struct {
 	Verify receiptVerify `cmd:"" help:"Check a receipt's signature and, with --ledger, what it says."`
 	Show   receiptShow   `cmd:"" help:"Print a receipt without checking it."`
+	Issue  receiptIssue  `cmd:"" help:"Print the receipt of an earlier forget as things stand now: the second receipt."`
 	Keygen receiptKeygen `cmd:"" help:"Make a key pair that signs receipts."`
 }
 
@@ -186,6 +187,8 @@ func readPublicKey(path string) (ed25519.PublicKey, error) {
 	}
 	return pub, nil
 }
+
+const maxInputSize = 16 << 20
 
 // readInput reads a file, or standard input, of a size that a receipt or key can have.
 func readInput(path string) ([]byte, error) {

@@ -40,12 +40,19 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func lethe(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+func cli(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	return cliIn(t, stdin, nil, args...)
+}
+
+// cliIn runs the program with these variables of LETHE_… and no others.
+func cliIn(t *testing.T, stdin string, env []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	var out, errs bytes.Buffer
+	cmd.Env = environ(env)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
 	err := cmd.Run()
 	var exit *exec.ExitError
@@ -65,7 +72,7 @@ func newFiles(t *testing.T) files {
 	t.Helper()
 	dir := t.TempDir()
 	f := files{dir: dir, key: filepath.Join(dir, "key.pem"), pub: filepath.Join(dir, "pub.pem"), ledger: filepath.Join(dir, "forgets.ledger"), receipt: filepath.Join(dir, "receipt.json")}
-	code, _, stderr := lethe(t, "", "receipt", "keygen", "--out", f.key, "--public", f.pub)
+	code, _, stderr := cli(t, "", "receipt", "keygen", "--out", f.key, "--public", f.pub)
 	require.Zero(t, code, stderr)
 
 	ledger, err := fileledger.Create(t.Context(), f.ledger)
@@ -90,13 +97,13 @@ func newFiles(t *testing.T) files {
 
 func TestVerify(t *testing.T) {
 	f := newFiles(t)
-	code, stdout, stderr := lethe(t, "", "receipt", "verify", "--key", f.pub, "--ledger", f.ledger, f.receipt)
+	code, stdout, stderr := cli(t, "", "receipt", "verify", "--key", f.pub, "--ledger", f.ledger, f.receipt)
 	require.Zero(t, code, stderr)
 	require.Contains(t, stdout, "Verified")
 	require.Contains(t, stdout, "fits the ledger")
 	require.NotContains(t, stdout, "cus_1")
 
-	code, stdout, stderr = lethe(t, string(f.text), "receipt", "verify", "--json", "--key", f.pub, "-")
+	code, stdout, stderr = cli(t, string(f.text), "receipt", "verify", "--json", "--key", f.pub, "-")
 	require.Zero(t, code, stderr)
 	var answer verified
 	require.NoError(t, json.Unmarshal([]byte(stdout), &answer))
@@ -119,12 +126,12 @@ func TestNotVerified(t *testing.T) {
 		"no JSON":        {"x", []string{"--key", f.pub, "-"}},
 		"empty":          {"", []string{"--key", f.pub, "-"}},
 	} {
-		code, stdout, stderr := lethe(t, c.stdin, append([]string{"receipt", "verify"}, c.args...)...)
+		code, stdout, stderr := cli(t, c.stdin, append([]string{"receipt", "verify"}, c.args...)...)
 		require.Equal(t, exitVerdict, code, name)
 		require.Empty(t, stdout, name)
 		require.Contains(t, stderr, "not verified", name)
 
-		code, stdout, _ = lethe(t, c.stdin, append([]string{"receipt", "verify", "--json"}, c.args...)...)
+		code, stdout, _ = cli(t, c.stdin, append([]string{"receipt", "verify", "--json"}, c.args...)...)
 		require.Equal(t, exitVerdict, code, name)
 		var answer verified
 		require.NoError(t, json.Unmarshal([]byte(stdout), &answer), name)
@@ -150,23 +157,23 @@ func TestTrouble(t *testing.T) {
 		{"receipt", "show"},
 		{"receipt", "keygen", "--out", filepath.Join(f.dir, "new.pem")},
 	} {
-		code, stdout, stderr := lethe(t, "", args...)
+		code, stdout, stderr := cli(t, "", args...)
 		require.Equal(t, exitTrouble, code, args)
 		require.Empty(t, stdout, args)
 		require.NotEmpty(t, stderr, args)
 	}
-	code, stdout, _ := lethe(t, "", "receipt", "--help")
+	code, stdout, _ := cli(t, "", "receipt", "--help")
 	require.Zero(t, code)
 	require.Contains(t, stdout, "keygen")
 }
 
 func TestShowSaysThatNothingWasChecked(t *testing.T) {
 	f := newFiles(t)
-	code, stdout, stderr := lethe(t, "", "receipt", "show", f.receipt)
+	code, stdout, stderr := cli(t, "", "receipt", "show", f.receipt)
 	require.Zero(t, code, stderr)
 	require.Contains(t, stdout, "NOT VERIFIED")
 	require.Contains(t, stdout, "ledger entry   2")
-	code, stdout, _ = lethe(t, "", "receipt", "show", "--json", f.receipt)
+	code, stdout, _ = cli(t, "", "receipt", "show", "--json", f.receipt)
 	require.Zero(t, code)
 	var answer verified
 	require.NoError(t, json.Unmarshal([]byte(stdout), &answer))
@@ -183,12 +190,12 @@ func TestKeygenNeverOverwrites(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 	}
-	code, _, _ := lethe(t, "", "receipt", "keygen", "--out", f.key, "--public", filepath.Join(f.dir, "p2.pem"))
+	code, _, _ := cli(t, "", "receipt", "keygen", "--out", f.key, "--public", filepath.Join(f.dir, "p2.pem"))
 	require.Equal(t, exitTrouble, code)
 	require.NoFileExists(t, filepath.Join(f.dir, "p2.pem"))
 
 	fresh := filepath.Join(f.dir, "k2.pem")
-	code, _, _ = lethe(t, "", "receipt", "keygen", "--out", fresh, "--public", f.pub)
+	code, _, _ = cli(t, "", "receipt", "keygen", "--out", fresh, "--public", f.pub)
 	require.Equal(t, exitTrouble, code)
 	require.NoFileExists(t, fresh, "half a pair is none")
 	after, err := os.ReadFile(f.key)
@@ -201,10 +208,10 @@ func TestErrorsAreHarmless(t *testing.T) {
 	f := newFiles(t)
 	bad := filepath.Join(f.dir, "bad.json")
 	require.NoError(t, os.WriteFile(bad, []byte(`{"\u001b[2J":1}`), 0o600))
-	code, _, stderr := lethe(t, "", "receipt", "verify", "--key", f.pub, bad)
+	code, _, stderr := cli(t, "", "receipt", "verify", "--key", f.pub, bad)
 	require.Equal(t, 1, code)
 	require.NotContains(t, stderr, "\x1b")
-	code, _, stderr = lethe(t, "", "receipt", "verify", "--key", "\x1b[2J", bad)
+	code, _, stderr = cli(t, "", "receipt", "verify", "--key", "\x1b[2J", bad)
 	require.Equal(t, 2, code)
 	require.NotContains(t, stderr, "\x1b")
 }
