@@ -63,7 +63,7 @@ func (r *Report) granularities() table {
 		}
 		return span(p.RevokeSubject)
 	})
-	add("data opens without the KMS for", func(p *model.Plan) string { return span(p.RevokeKMS) })
+	add("data opens without the KMS for", func(p *model.Plan) string { return span(p.RevokeAll) })
 	add("2^32 AES-GCM messages under one key after", func(p *model.Plan) string { return span(p.GCM.Limit) })
 	add("at rest: table of keys", func(p *model.Plan) string { return size(p.KeyBytes) })
 	add("at rest: keys in records", func(p *model.Plan) string { return size(p.HeaderBytes) })

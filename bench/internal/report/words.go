@@ -31,8 +31,9 @@ func inWords(g model.Granularity) string {
 		return "one data key per tenant"
 	case model.PerColumn:
 		return "one data key per column"
+	default:
+		return "a data key per record, wrapped by a KMS call each"
 	}
-	return "a data key per record, wrapped by a KMS call each"
 }
 
 func (r *Report) verdict() []string {
@@ -133,10 +134,11 @@ func (r *Report) why() (lines []string) {
 	default:
 		add("Forgetting: a person is out of every backup after %s: %s.", span(best.Forgotten.After), best.Forgotten.How)
 	}
-	blast := fmt.Sprintf("A leaked data key opens %s of %s", plural(p.Blast[0].Records, "record"), plural(p.Blast[0].People, "person"))
-	for _, b := range p.Blast[1:] {
-		blast += fmt.Sprintf("; a %s %s of %s", b.Key, plural(b.Records, "record"), plural(b.People, "person"))
+	var opens []string
+	for _, b := range p.Blast {
+		opens = append(opens, fmt.Sprintf("a leaked %s opens %s of %s", b.Key, plural(b.Records, "record"), plural(b.People, "person")))
 	}
+	blast := capital(strings.Join(opens, "; "))
 	if t := r.candidate(model.PerTenant); p.Granularity != model.PerTenant {
 		blast += fmt.Sprintf(". With a key per tenant it would be %s of %s", plural(t.Plan.Blast[0].Records, "record"), plural(t.Plan.Blast[0].People, "person"))
 	}
@@ -180,7 +182,7 @@ func (r *Report) often() (lines []string) {
 		keys := p.Rotation(model.RotateSubjects)
 		why := "your crypto-period"
 		if r.Advice.KeyPeriod < s.CryptoPeriod {
-			why = fmt.Sprintf("half the time in which the busiest key seals 2^32 messages, %s", span(p.GCM.Limit))
+			why = "half the time in which the busiest key seals 2^32 messages, " + span(p.GCM.Limit)
 		}
 		add("The data keys: a new version for new records every %s: %s. Old records can stay under the old versions; sealing all anew takes %s and writes %s, and is only for a leaked key.", span(r.Advice.KeyPeriod), why, span(keys.Time), size(keys.Written))
 	}
