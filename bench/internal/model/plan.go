@@ -325,8 +325,9 @@ func (s *Service) forgotten(g Granularity) Forgotten {
 		return byExpiry("the tenant's key opens all its people")
 	case PerColumn:
 		return byExpiry("the column's key opens all people")
+	default:
+		return byExpiry("backups hold the record and its key under a KMS key that lives on")
 	}
-	return byExpiry("backups hold the record and its key under a KMS key that lives on")
 }
 
 // revocation is how long processes go on opening.
@@ -338,6 +339,7 @@ func (s *Service) revocation(g Granularity) (subject, key time.Duration) {
 		return s.Everywhere(), s.Cache.TTL
 	case PerTenant, PerColumn:
 		return -1, s.Cache.TTL
+	default:
+		return -1, 0
 	}
-	return -1, 0
 }
