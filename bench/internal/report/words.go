@@ -17,7 +17,7 @@ type Part struct {
 // Words is the advice in plain words: what to do, the figures that led to it, how
 // often to rotate, and what would change it.
 func (r *Report) Words() []Part {
-	return []Part{{"Advice", r.verdict()}, {"Why", r.why()}, {"How often to rotate", r.often()}, {"What would change it", r.change()}}
+	return []Part{{"Advice", r.verdict()}, {"Why", r.why()}, {"How often to rotate", r.often()}, {"What each rotation ends", r.ends()}, {"What would change it", r.change()}}
 }
 
 // inWords says what a granularity is.
@@ -185,6 +185,18 @@ func (r *Report) often() (lines []string) {
 			why = "half the time in which the busiest key seals 2^32 messages, " + span(p.GCM.Limit)
 		}
 		add("The data keys: a new version for new records every %s: %s. Old records can stay under the old versions; sealing all anew takes %s and writes %s, and is only for a leaked key.", span(r.Advice.KeyPeriod), why, span(keys.Time), size(keys.Written))
+	}
+	return lines
+}
+
+// ends says what each rotation is good for, and that the others are not.
+func (r *Report) ends() (lines []string) {
+	for _, rot := range r.best().Plan.Rotations {
+		if rot.Possible {
+			lines = append(lines, fmt.Sprintf("%s (%s): %s.", capital(choiceName(rot.Choice)), span(rot.Time), rot.Ends))
+		} else {
+			lines = append(lines, fmt.Sprintf("%s: none: %s.", capital(choiceName(rot.Choice)), rot.Ends))
+		}
 	}
 	return lines
 }
