@@ -61,8 +61,8 @@ type Service struct {
 
 // Check says whether Resolve will find everything, before anything was measured.
 func (in *Service) Check(kmsMeasured bool) error {
-	any := model.Dist{P50: 1, P99: 1}
-	_, err := in.Resolve(&model.Costs{KMSEncrypt: any, KMSDecrypt: any}, kmsMeasured)
+	some := model.Dist{P50: 1, P99: 1}
+	_, err := in.Resolve(&model.Costs{KMSEncrypt: some, KMSDecrypt: some}, kmsMeasured)
 	return err
 }
 

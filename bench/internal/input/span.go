@@ -23,7 +23,7 @@ func (s *Span) UnmarshalText(text []byte) error {
 	} else {
 		rest = string(text)
 	}
-	if rest != "" {
+	if rest != "" || !ok {
 		d, err := time.ParseDuration(rest)
 		if err != nil || d < 0 {
 			return fmt.Errorf("%q is no time: write 30d, 12h, 5m or 1d12h", text)

@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"context"
 	"os"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-go/lethe/bench/internal/model"
+	"github.com/lethe-go/lethe/envelope"
 )
 
 // checkCosts: every figure was taken, and those that must be in an order are.
@@ -72,4 +74,51 @@ func TestSharesAreAll(t *testing.T) {
 		sum += s.share
 	}
 	require.InDelta(t, 1, sum, 1e-9)
+}
+
+// A run that is interrupted leaves nothing behind.
+func TestRunCleansUp(t *testing.T) {
+	for name, dsn := range map[string]string{"sqlite": "", "postgres": os.Getenv("LETHE_TEST_POSTGRES")} {
+		t.Run(name, func(t *testing.T) {
+			if name == "postgres" && dsn == "" {
+				t.Skip("LETHE_TEST_POSTGRES is not set: PostgreSQL is NOT tested")
+			}
+			tmp := t.TempDir()
+			t.Setenv("TMPDIR", tmp)
+			ctx, cancel := context.WithCancel(t.Context())
+			_, err := Run(ctx, Options{Budget: time.Second, Postgres: dsn, Progress: func(_ string, done float64) {
+				if done > 0.3 {
+					cancel()
+				}
+			}})
+			require.Error(t, err)
+			left, err := os.ReadDir(tmp)
+			require.NoError(t, err)
+			require.Empty(t, left)
+		})
+	}
+}
+
+// T of the model is T of the library.
+func TestPromiseIsTheLibrarys(t *testing.T) {
+	b, err := open(t.Context(), Options{Budget: time.Second})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, b.close(t.Context())) }()
+	const day = 24 * time.Hour
+	for _, e := range []envelope.EpochOptions{
+		{Every: day, Window: 7 * day, CloseTime: time.Hour},
+		{Every: time.Minute, Window: time.Second, CloseTime: 3 * time.Hour},
+		{Every: 20 * day, Window: 30 * day, CloseTime: day, ReplicaLag: time.Hour, Long: true},
+		{Every: time.Minute, Window: -1, CloseTime: time.Second, ReplicaLag: 6 * day},
+	} {
+		for _, ttl := range []time.Duration{time.Second, day} {
+			ring, err := envelope.NewKeyring(t.Context(), b.place.store, b.key, envelope.Options{Ledger: b.ledger, CacheTTL: ttl, Epochs: e})
+			require.NoError(t, err)
+			promise := ring.Promise()
+			ring.Close()
+			s := model.Service{Epoch: e.Every, CloseTime: e.CloseTime, Window: max(0, e.Window), ReplicaLag: e.ReplicaLag, Cache: model.Cache{TTL: ttl}}
+			require.Equal(t, promise.Backups, s.Promise())
+			require.Equal(t, promise.Everywhere, s.Everywhere())
+		}
+	}
 }

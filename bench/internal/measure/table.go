@@ -112,10 +112,8 @@ func (p *place) inTx(ctx context.Context, query string, fn func(exec func(args .
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, stmt.Close()) }()
 	if err := fn(func(args ...any) error { _, err := stmt.ExecContext(ctx, args...); return err }); err != nil {
-		return errors.Join(err, stmt.Close())
-	}
-	if err := stmt.Close(); err != nil {
 		return err
 	}
 	return tx.Commit()

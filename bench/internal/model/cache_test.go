@@ -34,7 +34,7 @@ func TestCacheUseByHand(t *testing.T) {
 
 func TestZipfGroupsAreTheSum(t *testing.T) {
 	for _, s := range []float64{0, 0.5, 0.8, 1, 1.4} {
-		for _, n := range []float64{1, 7, 1000, 1001, 50_000} {
+		for _, n := range []float64{1, 7, 100, 101, 1000, 50_000} {
 			h := 0.0
 			for i := 1.0; i <= n; i++ {
 				h += math.Pow(i, -s)

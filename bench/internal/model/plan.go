@@ -75,7 +75,7 @@ type Plan struct {
 	Dump      float64 `json:"dump"`       // people whose keys a dump of one process's memory holds
 
 	RevokeSubject time.Duration `json:"revoke_subject"` // until no process opens a person forgotten by one; -1: never
-	RevokeKMS     time.Duration `json:"revoke_kms"`     // until nothing opens once the KMS refuses
+	RevokeAll     time.Duration `json:"revoke_all"`     // until nothing opens once the KMS refuses
 	GCM           Margin        `json:"gcm"`
 
 	KeyBytes    float64 `json:"key_bytes"`    // at rest: table of wrapped keys
@@ -104,7 +104,7 @@ func NewPlan(s *Service, c *Costs, g Granularity) Plan {
 	s.atRest(&p, c)
 	p.GCM = s.gcm(g)
 	p.Forgotten = s.forgotten(g)
-	p.RevokeSubject, p.RevokeKMS = s.revocation(g)
+	p.RevokeSubject, p.RevokeAll = s.revocation(g)
 	p.Rotations = s.rotations(c, g)
 	return p
 }
@@ -118,41 +118,24 @@ func (s *Service) keysOf(g Granularity) (keys, each float64) {
 		return s.Tenants, 1
 	case PerColumn:
 		return 1, s.Fields // they are used, and so loaded, together
+	default:
+		return s.Records, 1
 	}
-	return s.Records, 1
 }
 
 // load computes the calls to the KMS and what the cache holds.
 func (s *Service) load(p *Plan, c *Costs) {
-	n, each := s.keysOf(p.Granularity)
 	keys := 1.0 // that the KMS charges for
-	if p.Granularity == PerRecordKMS {
-		// One call for every record sealed or opened.
-		p.KMSMean, p.KMSPeak, p.KMSCold, p.KMSWarm = s.rate(1), s.rate(s.Peak), s.rate(s.Peak), 0
-	} else {
-		perProcess := s.rate(1) / s.Processes
-		use := s.Cache.Use(s.Access, n, perProcess)
-		p.Hits, p.Keys, p.KeyMemory = use.Hits, use.Entries*each, use.Entries*each*c.KeyMemory
-		p.Reads = s.Processes * use.Misses * each
-		if p.Granularity == PerRecord {
-			// The root key is the only one that the KMS unwraps: one key, every process, every TTL.
-			root := Cache{TTL: s.Cache.TTL}
-			closes := float64(c.KMSCallsClose) / s.Epoch.Seconds()
-			p.KMSMean = s.Processes*root.Use(Access{}, 1, perProcess).Misses + closes
-			p.KMSPeak = s.Processes*root.Use(Access{}, 1, perProcess*s.Peak).Misses + closes
-			p.KMSCold = s.Processes * float64(c.KMSCallsStart)
-			p.KMSWarm = p.KMSCold
-			keys = s.handles()
-		} else {
-			minted := 0.0
-			if p.Granularity == PerSubject {
-				minted = s.NewSubjects / Year.Seconds()
-			}
-			p.KMSMean = p.Reads + minted
-			p.KMSPeak = s.Processes*s.Cache.Use(s.Access, n, perProcess*s.Peak).Misses*each + minted*s.Peak
-			p.KMSCold = s.Processes * s.Access.Distinct(n, perProcess*s.Peak, time.Second) * each
-			p.KMSWarm = s.Processes * math.Min(s.Cache.Size, s.Access.Distinct(n, perProcess*s.Peak, s.Cache.TTL)*each)
-		}
+	switch p.Granularity {
+	case PerRecordKMS: // a call for every record sealed or opened
+		p.KMSMean, p.KMSPeak, p.KMSCold = s.rate(1), s.rate(s.Peak), s.rate(s.Peak)
+	case PerRecord:
+		s.cached(p, c)
+		s.loadRoot(p, c)
+		keys = s.handles()
+	default:
+		s.cached(p, c)
+		s.loadWrapped(p)
 	}
 	p.USD = s.KMS.MonthUSD(p.KMSMean, keys)
 	if p.HeadRoom = s.KMS.HeadRoom(math.Max(p.KMSPeak, p.KMSCold)); math.IsInf(p.HeadRoom, 1) {
@@ -164,7 +147,41 @@ func (s *Service) load(p *Plan, c *Costs) {
 		p.Dump = math.Min(s.Subjects, p.Keys*s.Subjects/s.Tenants)
 	case PerColumn:
 		p.Dump = s.Subjects
+	default: // a key is one person's
 	}
+}
+
+// cached computes what the processes' caches of keys do.
+func (s *Service) cached(p *Plan, c *Costs) {
+	n, each := s.keysOf(p.Granularity)
+	use := s.Cache.Use(s.Access, n, s.rate(1)/s.Processes)
+	p.Hits, p.Keys, p.KeyMemory = use.Hits, use.Entries*each, use.Entries*each*c.KeyMemory
+	p.Reads = s.Processes * use.Misses * each
+}
+
+// loadRoot: the KMS unwraps the root key, one key for every process and TTL, and
+// works at every close of an epoch.
+func (s *Service) loadRoot(p *Plan, c *Costs) {
+	root, perProcess := Cache{TTL: s.Cache.TTL}, s.rate(1)/s.Processes
+	closes := float64(c.KMSCallsClose) / s.Epoch.Seconds()
+	p.KMSMean = s.Processes*root.Use(Access{}, 1, perProcess).Misses + closes
+	p.KMSPeak = s.Processes*root.Use(Access{}, 1, perProcess*s.Peak).Misses + closes
+	p.KMSCold = s.Processes * float64(c.KMSCallsStart)
+	p.KMSWarm = p.KMSCold
+}
+
+// loadWrapped: the KMS unwraps every key that a cache misses, and wraps new ones.
+func (s *Service) loadWrapped(p *Plan) {
+	n, each := s.keysOf(p.Granularity)
+	minted := 0.0
+	if p.Granularity == PerSubject {
+		minted = s.NewSubjects / Year.Seconds()
+	}
+	perProcess := s.rate(s.Peak) / s.Processes
+	p.KMSMean = p.Reads + minted
+	p.KMSPeak = s.Processes*s.Cache.Use(s.Access, n, perProcess).Misses*each + minted*s.Peak
+	p.KMSCold = s.Processes * s.Access.Distinct(n, perProcess, time.Second) * each
+	p.KMSWarm = s.Processes * math.Min(s.Cache.Size, s.Access.Distinct(n, perProcess, s.Cache.TTL)*each)
 }
 
 // latency computes how long a record takes by what is in memory.
@@ -254,8 +271,9 @@ func blast(s *Service, c *Costs, g Granularity) []Blast {
 		return []Blast{{"data key", s.Records / s.Tenants, s.Subjects / s.Tenants}}
 	case PerColumn:
 		return []Blast{{fmt.Sprintf("data key (1 of %v fields)", s.Fields), s.Records, s.Subjects}}
+	default:
+		return []Blast{{"data key", 1, 1}}
 	}
-	return []Blast{{"data key", 1, 1}}
 }
 
 // gcm is the margin of the key that seals most: the hottest subject's or tenant's
@@ -278,8 +296,9 @@ func (s *Service) gcm(g Granularity) Margin {
 		return margin("data key", s.Access.TopShare(s.Tenants)*s.Writes*s.Fields, s.CryptoPeriod)
 	case PerColumn:
 		return margin("data key", s.Writes, s.CryptoPeriod)
+	default:
+		return margin("data key", 0, s.CryptoPeriod) // a fresh one for every write
 	}
-	return margin("data key", 0, s.CryptoPeriod) // a fresh one for every write
 }
 
 // forgotten is when a forgotten person is out of reach of every backup, as the
@@ -306,8 +325,9 @@ func (s *Service) forgotten(g Granularity) Forgotten {
 		return byExpiry("the tenant's key opens all its people")
 	case PerColumn:
 		return byExpiry("the column's key opens all people")
+	default:
+		return byExpiry("backups hold the record and its key under a KMS key that lives on")
 	}
-	return byExpiry("backups hold the record and its key under a KMS key that lives on")
 }
 
 // revocation is how long processes go on opening.
@@ -319,6 +339,7 @@ func (s *Service) revocation(g Granularity) (subject, key time.Duration) {
 		return s.Everywhere(), s.Cache.TTL
 	case PerTenant, PerColumn:
 		return -1, s.Cache.TTL
+	default:
+		return -1, 0
 	}
-	return -1, 0
 }

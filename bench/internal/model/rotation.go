@@ -27,7 +27,7 @@ type Rotation struct {
 	Ends     string        `json:"ends"`
 }
 
-// rotation returns a granularity's rotation of a choice.
+// Rotation returns a granularity's rotation of a choice.
 func (p *Plan) Rotation(c Choice) Rotation {
 	for _, r := range p.Rotations {
 		if r.Choice == c {

@@ -89,7 +89,7 @@ func barChart(title, label string, rows []barRow, ticks plot.Ticker, markAt floa
 		names = append(names, plot.Tick{Value: bars.middle(i), Label: r.name})
 	}
 	p.Y.Tick.Marker = plot.ConstantTicks(names)
-	p.Y.Tick.Length, p.Y.LineStyle.Width = 0, 0
+	p.Y.Tick.Length, p.Y.Width = 0, 0
 	p.Add(bars)
 	return svg(p, title, float64(lines)*17+float64(len(rows))*10+56)
 }

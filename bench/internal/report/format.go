@@ -151,8 +151,9 @@ func short(g model.Granularity) string {
 		return "tenant"
 	case model.PerColumn:
 		return "column"
+	default:
+		return "KMS/record"
 	}
-	return "KMS/record"
 }
 
 func choiceName(c model.Choice) string {
@@ -163,6 +164,7 @@ func choiceName(c model.Choice) string {
 		return "keys, with rewrap"
 	case model.Reseal:
 		return "full re-seal"
+	default:
+		return "epoch close"
 	}
-	return "epoch close"
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/lethe-go/lethe/bench/internal/model"
 )
@@ -19,7 +20,7 @@ type table struct {
 
 // tables are all of them, in order.
 func (r *Report) tables() []table {
-	return []table{r.granularities(), r.latencies(), r.rotations(), r.epochs()}
+	return []table{r.granularities(), r.latencies(), r.rotations(), r.epochs(), r.measured()}
 }
 
 func (r *Report) head() []string {
@@ -63,7 +64,7 @@ func (r *Report) granularities() table {
 		}
 		return span(p.RevokeSubject)
 	})
-	add("data opens without the KMS for", func(p *model.Plan) string { return span(p.RevokeKMS) })
+	add("data opens without the KMS for", func(p *model.Plan) string { return span(p.RevokeAll) })
 	add("2^32 AES-GCM messages under one key after", func(p *model.Plan) string { return span(p.GCM.Limit) })
 	add("at rest: table of keys", func(p *model.Plan) string { return size(p.KeyBytes) })
 	add("at rest: keys in records", func(p *model.Plan) string { return size(p.HeaderBytes) })
@@ -101,7 +102,7 @@ func (r *Report) latencies() table {
 }
 
 func (r *Report) rotations() table {
-	t := table{Title: "One rotation", Head: r.head(), Note: "Time of one worker on the database, with " + digits(r.Service.Workers) + " calls to the KMS at a time; bytes of rows written, without the database's log. Per subject, tenant, column and KMS/record a data key seals records itself, so rotating it is a full re-seal. –: there is no such rotation."}
+	t := table{Title: "One rotation", Head: r.head(), Note: "Time of one worker on the database, with " + digits(r.Service.Workers) + " calls to the KMS at a time; bytes of rows written, without the database's log. Per subject, tenant, column and KMS/record a data key seals records itself, so rotating it is a full re-seal. –: there is no such rotation; too slow: it takes longer than an epoch lasts."}
 	for _, choice := range model.Choices {
 		add := func(name string, cell func(model.Rotation) string) {
 			t.Rows = append(t.Rows, r.row(choiceName(choice)+": "+name, func(x *model.Candidate) string {
@@ -117,6 +118,23 @@ func (r *Report) rotations() table {
 		add("KMS calls", func(x model.Rotation) string { return count(x.KMSCalls) })
 		add("USD", func(x model.Rotation) string { return usd(x.USD) })
 	}
+	t.Rows = append(t.Rows, r.row(choiceName(model.CloseEpoch)+": out of every backup after", func(x *model.Candidate) string {
+		switch x.Plan.Granularity {
+		case model.PerRecord:
+			if r.Service.KMS.Erasable {
+				return span(r.Service.Promise())
+			}
+		case model.PerSubject:
+			if after, _, ok := r.Service.Rewrapped(&x.Plan); ok {
+				return span(after)
+			}
+			if x.Plan.Rotation(model.CloseEpoch).Possible {
+				return "too slow"
+			}
+		default: // no key belongs to one person
+		}
+		return "–"
+	}))
 	return t
 }
 
@@ -130,6 +148,51 @@ func (r *Report) epochs() table {
 		t.Rows = append(t.Rows, []string{span(e.Every), span(e.Promise), span(e.Took), size(e.Written), usd(e.USD), fits})
 	}
 	return t
+}
+
+// measured is what was measured, as it was: for records of the size that was measured.
+func (r *Report) measured() table {
+	c := r.Costs
+	t := table{
+		Title: "Measured on this machine", Head: []string{"", "p50 or mean", "p99", "samples"},
+		Note: fmt.Sprintf("Lethe itself, one goroutine, %d fields and %d bytes a record, %s subjects; p99 has in it what else the machine did. MODEL.md says how.", c.Fields, c.PlainBytes, count(float64(c.Subjects))),
+	}
+	add := func(name string, d model.Dist) {
+		t.Rows = append(t.Rows, []string{name, span(d.P50), span(d.P99), count(float64(d.Count))})
+	}
+	one := func(name, value string) { t.Rows = append(t.Rows, []string{name, value, "", ""}) }
+	add("seal, keys in memory", c.SealWarm)
+	add("seal, subject key cold", c.SealSubjectCold)
+	add("seal, page cold", c.SealPageCold)
+	add("seal, process cold", c.SealProcessCold)
+	add("seal for a new subject", c.SealNewSubject)
+	add("open, keys in memory", c.OpenWarm)
+	add("open, subject key cold", c.OpenSubjectCold)
+	add("open, page cold", c.OpenPageCold)
+	add("open, process cold", c.OpenProcessCold)
+	add("read a wrapped key", c.KeyRead)
+	add("KMS encrypt", c.KMSEncrypt)
+	add("KMS decrypt", c.KMSDecrypt)
+	add("forget a subject", c.Forget)
+	one("rewrap, records a second", perSecond(c.Rewrap))
+	one("re-seal, records a second", perSecond(c.Reseal))
+	one("rotate, subjects a second", perSecond(c.RotateSubject))
+	one("RewrapKEK", span(c.RewrapKEK))
+	one("epoch close, by itself", span(c.CloseFixed))
+	one("… for a page that lost a key", span(c.CloseDirty))
+	one("… for a page that is checked", span(c.CloseCheck))
+	one("key store, bytes a subject", digits(c.KeyStoreBytes))
+	one("header, bytes a record", digits(float64(c.HeaderBytes)))
+	one("cell, bytes beyond the plaintext", digits(float64(c.CellOverhead)))
+	one("memory, bytes a subject in the cache", digits(c.KeyMemory))
+	return t
+}
+
+func perSecond(d time.Duration) string {
+	if d <= 0 {
+		return "–"
+	}
+	return count(float64(time.Second) / float64(d))
 }
 
 // Text writes everything for a terminal.

@@ -17,7 +17,7 @@ type Part struct {
 // Words is the advice in plain words: what to do, the figures that led to it, how
 // often to rotate, and what would change it.
 func (r *Report) Words() []Part {
-	return []Part{{"Advice", r.verdict()}, {"Why", r.why()}, {"How often to rotate", r.often()}, {"What would change it", r.change()}}
+	return []Part{{"Advice", r.verdict()}, {"Why", r.why()}, {"How often to rotate", r.often()}, {"What each rotation ends", r.ends()}, {"What would change it", r.change()}}
 }
 
 // inWords says what a granularity is.
@@ -31,8 +31,9 @@ func inWords(g model.Granularity) string {
 		return "one data key per tenant"
 	case model.PerColumn:
 		return "one data key per column"
+	default:
+		return "a data key per record, wrapped by a KMS call each"
 	}
-	return "a data key per record, wrapped by a KMS call each"
 }
 
 func (r *Report) verdict() []string {
@@ -133,10 +134,11 @@ func (r *Report) why() (lines []string) {
 	default:
 		add("Forgetting: a person is out of every backup after %s: %s.", span(best.Forgotten.After), best.Forgotten.How)
 	}
-	blast := fmt.Sprintf("A leaked data key opens %s of %s", plural(p.Blast[0].Records, "record"), plural(p.Blast[0].People, "person"))
-	for _, b := range p.Blast[1:] {
-		blast += fmt.Sprintf("; a %s %s of %s", b.Key, plural(b.Records, "record"), plural(b.People, "person"))
+	var opens []string
+	for _, b := range p.Blast {
+		opens = append(opens, fmt.Sprintf("a leaked %s opens %s of %s", b.Key, plural(b.Records, "record"), plural(b.People, "person")))
 	}
+	blast := capital(strings.Join(opens, "; "))
 	if t := r.candidate(model.PerTenant); p.Granularity != model.PerTenant {
 		blast += fmt.Sprintf(". With a key per tenant it would be %s of %s", plural(t.Plan.Blast[0].Records, "record"), plural(t.Plan.Blast[0].People, "person"))
 	}
@@ -180,9 +182,21 @@ func (r *Report) often() (lines []string) {
 		keys := p.Rotation(model.RotateSubjects)
 		why := "your crypto-period"
 		if r.Advice.KeyPeriod < s.CryptoPeriod {
-			why = fmt.Sprintf("half the time in which the busiest key seals 2^32 messages, %s", span(p.GCM.Limit))
+			why = "half the time in which the busiest key seals 2^32 messages, " + span(p.GCM.Limit)
 		}
 		add("The data keys: a new version for new records every %s: %s. Old records can stay under the old versions; sealing all anew takes %s and writes %s, and is only for a leaked key.", span(r.Advice.KeyPeriod), why, span(keys.Time), size(keys.Written))
+	}
+	return lines
+}
+
+// ends says what each rotation is good for, and that the others are not.
+func (r *Report) ends() (lines []string) {
+	for _, rot := range r.best().Plan.Rotations {
+		if rot.Possible {
+			lines = append(lines, fmt.Sprintf("%s (%s): %s.", capital(choiceName(rot.Choice)), span(rot.Time), rot.Ends))
+		} else {
+			lines = append(lines, fmt.Sprintf("%s: none: %s.", capital(choiceName(rot.Choice)), rot.Ends))
+		}
 	}
 	return lines
 }
