@@ -56,6 +56,8 @@ type tape struct {
 	noHints  bool // an intruder clears the mark of dirty pages
 	noLeases bool
 	hidden   map[envelope.PageID]envelope.PageRow // by an intruder, who leaves their keys
+	marked   envelope.PageID                      // has the mark of dirty pages, set by an intruder
+	moved    map[envelope.KeyID]envelope.PageID   // by an intruder: the page a key row names
 	rekeys   int
 }
 
@@ -208,6 +210,9 @@ func (s *tape) shown(rows []envelope.PageRow) []envelope.PageRow {
 		if s.noHints {
 			rows[i].DirtyEpoch = 0
 		}
+		if rows[i].Page == s.marked {
+			rows[i].DirtyEpoch = 1
+		}
 	}
 	return rows
 }
@@ -225,6 +230,10 @@ func (s *tape) ChildPages(ctx context.Context, tree envelope.TreeID, parent enve
 
 func (s *tape) DirtyPages(ctx context.Context, tree envelope.TreeID) ([]envelope.PageRow, error) {
 	rows, err := s.Store.DirtyPages(ctx, tree)
+	if s.marked != 0 {
+		more, failed := s.Store.Pages(ctx, tree, []envelope.PageID{s.marked})
+		rows, err = append(rows, more...), errors.Join(err, failed)
+	}
 	return slices.DeleteFunc(s.shown(rows), func(p envelope.PageRow) bool { return p.DirtyEpoch == 0 }), err
 }
 
@@ -246,6 +255,11 @@ func (s *tape) OpenPages(ctx context.Context, tree envelope.TreeID, level uint8,
 
 func (s *tape) Keys(ctx context.Context, tree envelope.TreeID, refVer uint32, srefs []envelope.SRef) ([]envelope.KeyRow, []envelope.PageRow, error) {
 	keys, pages, err := s.Store.Keys(ctx, tree, refVer, srefs)
+	for i := range keys {
+		if page, moved := s.moved[keys[i].KID]; moved {
+			keys[i].Page = page
+		}
+	}
 	return keys, s.shown(pages), err
 }
 

@@ -12,7 +12,8 @@ type EpochStatus struct {
 	Epoch   uint64
 	Since   time.Time // when the store switched to it
 	Overdue bool      // its close began longer ago than Options.Epochs.Every, and keys were forgotten since
-	// DirtyPages lost a key that the root of this epoch still reaches in backups.
+	// DirtyPages lost a key that the root of this epoch still reaches in backups, by the
+	// ledger or, where a process died before its last entry, by the store.
 	DirtyPages int
 	// Pending are the handles of earlier epochs that may still unwrap.
 	Pending []Erasure
@@ -50,22 +51,11 @@ func (k *Keyring) Status(ctx context.Context) (EpochStatus, error) {
 		st.Since = unixTime(s.active)
 		age = k.now().Sub(unixTime(s.begun))
 	}
-	dirty := k.led.dirtyPages()
-	ids := make([]PageID, 0, len(dirty))
-	for id := range dirty {
-		ids = append(ids, id)
-	}
-	rows, err := k.pagesOf(ctx, ids)
+	survey, err := k.surveyDirty(ctx, tree.ActiveEpoch)
 	if err != nil {
 		return st, err
 	}
-	for i := range rows {
-		// One with a fresh key counts too while the root is the old one: the close that
-		// gave it did not end.
-		if d := dirty[rows[i].Page]; d >= tree.ActiveEpoch || d >= rows[i].Gen {
-			st.DirtyPages++
-		}
-	}
+	st.DirtyPages = survey.pending
 	// From when the close into it began: what was forgotten since then waits for the
 	// next. A beginning in the future is of a clock that was wrong, and no reason to wait.
 	st.Overdue = st.DirtyPages > 0 && (age > k.opts.Epochs.Every || age < -time.Minute)

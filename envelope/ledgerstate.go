@@ -32,7 +32,7 @@ type ledgerState struct {
 	incarnation uint64 // of the last restore; 0: none
 	restoring   bool   // a store that is behind is worked on, and not served
 	dead        map[KeyID]struct{}
-	dirty       map[PageID]uint64
+	dirty       dirtyPages
 	epochs      map[uint64]*epochState
 	inner       uint64 // the last switched epoch that re-keyed all inner pages
 	// forgot and lifted are the last forget, until it is lifted, and the last
@@ -45,7 +45,7 @@ type ledgerState struct {
 }
 
 func newLedgerState() *ledgerState {
-	return &ledgerState{dead: map[KeyID]struct{}{}, dirty: map[PageID]uint64{}, epochs: map[uint64]*epochState{}, forgot: map[forgotten]uint64{}, lifted: map[forgotten]uint64{}}
+	return &ledgerState{dead: map[KeyID]struct{}{}, dirty: dirtyPages{}, epochs: map[uint64]*epochState{}, forgot: map[forgotten]uint64{}, lifted: map[forgotten]uint64{}}
 }
 
 func (l *ledgerState) opened() bool {

@@ -20,10 +20,10 @@ type rekeyer struct {
 	opts  CloseOptions
 	out   *Closed
 
-	dirty   map[PageID]uint64 // by the ledger, up to the beginning of the close
-	damaged map[PageID]bool   // pages that do not open, or have keys that do not; left as they are
-	lease   time.Time         // until when it is ours
-	giveUp  bool              // rows that stay older than their parents are damaged
+	dirty   dirtyPages      // up to the beginning of the close
+	damaged map[PageID]bool // pages that do not open, or have keys that do not; left as they are
+	lease   time.Time       // until when it is ours
+	giveUp  bool            // rows that stay older than their parents are damaged
 }
 
 // rekeyBatch is how many leaves, 64 keys each, one transaction re-keys: few
@@ -192,24 +192,15 @@ func (r *rekeyer) parentsOf(ctx context.Context, pages []PageRow) (map[PageID]*p
 	return out, nil
 }
 
-// notDirty reports whether a page is none of the leaves that this close re-keys.
-func (r *rekeyer) notDirty(p PageRow) bool {
-	d, listed := r.dirty[p.Page]
-	return p.Level != 0 || p.Gen >= r.epoch || r.damaged[p.Page] || !r.opts.All && p.DirtyEpoch == 0 && (!listed || d < p.Gen)
-}
-
 // leaves re-keys those of the leaves that are still dirty, or all of them.
 func (r *rekeyer) leaves(ctx context.Context, ids []PageID) error {
 	rows, err := r.k.pagesOf(ctx, ids)
 	if err != nil {
 		return err
 	}
-	rows = slices.DeleteFunc(rows, r.notDirty)
+	rows = slices.DeleteFunc(rows, func(p PageRow) bool { return !r.toRekey(&p) })
 	if len(rows) == 0 {
 		return nil
-	}
-	if err := r.noteMarked(ctx, rows); err != nil {
-		return err
 	}
 	parents, err := r.parentsOf(ctx, rows)
 	if err != nil {
@@ -522,8 +513,8 @@ func (r *rekeyer) verify(ctx context.Context) error {
 			if p.Level > 0 {
 				gens[p.Page] = p.Gen
 			}
-			d, listed := r.dirty[p.Page]
-			if listed && d >= p.Gen && !r.damaged[p.Page] {
+			_, listed := r.dirty[p.Page]
+			if r.dirty.stale(p) && !r.damaged[p.Page] {
 				return fmt.Errorf("envelope: page %d was missed: the epoch is not closed; report this", p.Page)
 			}
 			if (listed || p.Level > 0 && p.Gen == r.epoch) && p.Parent != 0 {
