@@ -131,8 +131,8 @@ func (s *tape) Advance(ctx context.Context, prev, seq uint64, head []byte) error
 	return s.commit(func(m *memstore.Store) error { return m.Advance(context.WithoutCancel(ctx), prev, seq, head) })
 }
 
-func (s *tape) Reincarnate(ctx context.Context, old uint64) error {
-	return s.commit(func(m *memstore.Store) error { return m.Reincarnate(context.WithoutCancel(ctx), old) })
+func (s *tape) Reincarnate(ctx context.Context, old, next uint64) error {
+	return s.commit(func(m *memstore.Store) error { return m.Reincarnate(context.WithoutCancel(ctx), old, next) })
 }
 
 func (s *tape) UpdateRoots(ctx context.Context, roots []envelope.RootRow) error {

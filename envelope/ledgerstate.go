@@ -501,5 +501,6 @@ func (k *Keyring) recordLate(ctx context.Context, e *LedgerEntry, gone []KeyRow)
 		return nil
 	}
 	k.led.addDead(late.KIDs)
+	k.cache.drop(k.led.anyDead) // one made here meanwhile is known to be dead now
 	return k.appendLedger(ctx, late)
 }
