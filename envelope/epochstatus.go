@@ -3,6 +3,8 @@ package envelope
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,9 +22,12 @@ type EpochStatus struct {
 	// OldestBackup: no backup of the key store made before it can be opened. Zero:
 	// all can, as far as the ledger knows.
 	OldestBackup time.Time
-	Incarnation  uint64 // raised by every restore
-	Closing      Lease  // of the process that is closing, or closed last
-	Promise      Promise
+	// Residues are the ledger entries of deferred forgets that were carried out, and
+	// after which not every [Residue] has run: call Forget again for those subjects.
+	Residues    []uint64
+	Incarnation uint64 // raised by every restore
+	Closing     Lease  // of the process that is closing, or closed last
+	Promise     Promise
 }
 
 // Status reads how the store's forgetting stands. It asks the ledger and the
@@ -67,6 +72,7 @@ func (k *Keyring) Status(ctx context.Context) (EpochStatus, error) {
 	if s, ok := k.led.oldestLive(); ok && s.epoch > 1 {
 		st.OldestBackup = unixTime(s.active)
 	}
+	st.Residues = slices.Sorted(maps.Values(k.led.allOwed()))
 	if st.Closing, err = k.store.LeaseOf(ctx, k.tree); err != nil {
 		return st, storeErr(err)
 	}
@@ -102,6 +108,9 @@ func (s EpochStatus) String() string {
 		default:
 			fmt.Fprintf(&b, "epoch %d: %q is to be destroyed on %s\n", e.Epoch, e.Handle, at(e.Due))
 		}
+	}
+	if n := len(s.Residues); n > 0 {
+		fmt.Fprintf(&b, "forgets that left something besides the keys, to be called again: %d, the first is ledger entry %d\n", n, s.Residues[0])
 	}
 	if s.Promise.None != "" {
 		fmt.Fprintf(&b, "T: none: %s\n", s.Promise.None)

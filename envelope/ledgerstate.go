@@ -39,13 +39,14 @@ type ledgerState struct {
 	// readmission of a whole subject, by entry.
 	forgot, lifted map[forgotten]uint64
 	restraints     map[party]*restraint
+	residues       map[party]map[PID]uint64 // forgets whose Residues have not all run, by entry
 	moved          map[moving]struct{}
 
 	seen, tried atomic.Int64 // by Keyring.clock: when the ledger was last read, and last could not be
 }
 
 func newLedgerState() *ledgerState {
-	return &ledgerState{dead: map[KeyID]struct{}{}, dirty: dirtyPages{}, epochs: map[uint64]*epochState{}, forgot: map[forgotten]uint64{}, lifted: map[forgotten]uint64{}}
+	return &ledgerState{dead: map[KeyID]struct{}{}, dirty: dirtyPages{}, epochs: map[uint64]*epochState{}, forgot: map[forgotten]uint64{}, lifted: map[forgotten]uint64{}, residues: map[party]map[PID]uint64{}}
 }
 
 func (l *ledgerState) opened() bool {
@@ -243,6 +244,7 @@ func (l *ledgerState) learn(e *LedgerEntry) error {
 	case LedgerForget, LedgerForgetMore, LedgerRetire:
 		if e.Kind == LedgerForget {
 			l.forgot[forgotten{e.RefVer, e.SRef, e.PID}] = e.Seq
+			l.owesResidue(e)
 			l.carriedOut(e)
 		}
 		for _, kid := range e.KIDs {
@@ -258,6 +260,9 @@ func (l *ledgerState) learn(e *LedgerEntry) error {
 			l.lifted[forgotten{e.RefVer, e.SRef, 0}] = e.Seq
 		}
 		delete(l.forgot, forgotten{e.RefVer, e.SRef, e.PID})
+		l.residueDone(e)
+	case LedgerResidueDone:
+		l.residueDone(e)
 	case LedgerSuspend, LedgerResume, LedgerHold, LedgerRelease, LedgerForgetLater, LedgerForgetUndo, LedgerMove:
 		l.restrain(e)
 	default:
@@ -471,7 +476,7 @@ func (k *Keyring) apply(ctx context.Context, e *LedgerEntry, prev uint64, head [
 		return k.recordLate(ctx, e, gone)
 	case LedgerReadmit:
 		return k.store.Readmit(ctx, Readmission{Tree: e.Tree, RefVer: e.RefVer, SRef: e.SRef, PID: e.PID, Seq: e.Seq, Prev: prev, Head: head})
-	case LedgerInit, LedgerForgetMore, LedgerRetire, LedgerRootBegin, LedgerRootSwitch, LedgerErase, LedgerErased, LedgerRestore:
+	case LedgerInit, LedgerForgetMore, LedgerRetire, LedgerRootBegin, LedgerRootSwitch, LedgerErase, LedgerErased, LedgerRestore, LedgerResidueDone:
 	case LedgerSuspend, LedgerResume, LedgerHold, LedgerRelease, LedgerForgetLater, LedgerForgetUndo, LedgerMove: // the ledger alone keeps them
 	}
 	return k.store.Advance(ctx, prev, e.Seq, head)
