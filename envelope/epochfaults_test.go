@@ -110,6 +110,9 @@ func TestClockJumps(t *testing.T) {
 	_, err := k.CloseEpoch(t.Context(), envelope.CloseOptions{})
 	require.NoError(t, err)
 	w.now = w.now.Add(-300 * 24 * time.Hour)
+	st, err := k.Status(t.Context())
+	require.NoError(t, err)
+	require.InDelta(t, 300*24*time.Hour, st.LedgerAhead, float64(time.Minute))
 	erasures, err := k.EraseDue(t.Context())
 	require.NoError(t, err)
 	require.True(t, erasures[0].Ordered.IsZero())
@@ -133,6 +136,10 @@ func TestClockJumps(t *testing.T) {
 	// The clock is right again, and the ledger's last entry is dated ahead of it: an
 	// urgent close waits for nothing.
 	w.now = time.Now()
+	st, err = k.Status(t.Context())
+	require.NoError(t, err)
+	require.InDelta(t, (2*365-300)*24*time.Hour, st.LedgerAhead, float64(time.Minute))
+	require.Contains(t, st.String(), "WARNING: the ledger's newest entry is dated 103")
 	closed, err = k.CloseEpoch(t.Context(), envelope.CloseOptions{Immediate: true})
 	require.NoError(t, err)
 	require.Len(t, closed.Erasures, 1)

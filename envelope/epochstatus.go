@@ -24,7 +24,15 @@ type EpochStatus struct {
 	OldestBackup time.Time
 	// Residues are the ledger entries of deferred forgets that were carried out, and
 	// after which not every [Residue] has run: call Forget again for those subjects.
-	Residues    []uint64
+	Residues []uint64
+	// LedgerAhead is how far the ledger's newest entry is dated ahead of this process's
+	// clock, in whole seconds; 0: it is not. More than a few seconds mean that a clock is
+	// wrong: this one is behind, or that of a process which wrote the ledger jumped ahead.
+	// Until the clock has caught up new entries bear the time of that one. So holds and
+	// grace periods that end before it count as over, and handles retired meanwhile are
+	// destroyed later by as much; a close with Immediate destroys them all the same. Set
+	// the clocks right. The ledger itself cannot be put back.
+	LedgerAhead time.Duration
 	Incarnation uint64 // raised by every restore
 	Closing     Lease  // of the process that is closing, or closed last
 	Promise     Promise
@@ -72,6 +80,7 @@ func (k *Keyring) Status(ctx context.Context) (EpochStatus, error) {
 	if s, ok := k.led.oldestLive(); ok && s.epoch > 1 {
 		st.OldestBackup = unixTime(s.active)
 	}
+	st.LedgerAhead = k.ledgerAhead()
 	st.Residues = slices.Sorted(maps.Values(k.led.allOwed()))
 	if st.Closing, err = k.store.LeaseOf(ctx, k.tree); err != nil {
 		return st, storeErr(err)
@@ -108,6 +117,9 @@ func (s EpochStatus) String() string {
 		default:
 			fmt.Fprintf(&b, "epoch %d: %q is to be destroyed on %s\n", e.Epoch, e.Handle, at(e.Due))
 		}
+	}
+	if s.LedgerAhead > time.Minute {
+		fmt.Fprintf(&b, "WARNING: the ledger's newest entry is dated %v ahead of this clock: a clock is wrong, or was\n", s.LedgerAhead)
 	}
 	if n := len(s.Residues); n > 0 {
 		fmt.Fprintf(&b, "forgets that left something besides the keys, to be called again: %d, the first is ledger entry %d\n", n, s.Residues[0])

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -188,6 +189,14 @@ func (k *Keyring) forgetTokensOf(ctx context.Context, w waiting, uncache func())
 		return nil
 	}
 	return err
+}
+
+// ledgerAhead is how far the ledger's last entry is dated ahead of the clock.
+func (k *Keyring) ledgerAhead() time.Duration {
+	k.led.mu.RLock()
+	defer k.led.mu.RUnlock()
+	seconds := min(k.led.time-k.now().Unix(), int64(math.MaxInt64/time.Second)) // 292 years
+	return max(time.Duration(seconds)*time.Second, 0)
 }
 
 // ledgerTime is the time that holds and grace periods are judged by. It does not go
