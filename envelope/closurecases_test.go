@@ -1,6 +1,7 @@
 package envelope_test
 
 import (
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -161,6 +162,64 @@ func TestAnInnerPageThatIsCalledDirty(t *testing.T) {
 		c, err = w.rings[0].CloseEpoch(t.Context(), envelope.CloseOptions{})
 		require.NoError(t, err)
 		require.True(t, c.NoOp)
+	})
+}
+
+// Told to leave what is damaged, a close does not take a page for damaged that others
+// write at the moment, nor leave it out of the check for that.
+func TestAPageThatChangesIsNotDamaged(t *testing.T) {
+	leaves := func(w *closure) (out []envelope.PageRow) {
+		pages, err := w.store.Store.PagesAfter(t.Context(), 1, 0, 1000)
+		require.NoError(t, err)
+		for _, p := range pages {
+			keys, err := w.store.Store.KeysOfPage(t.Context(), 1, p.Page)
+			require.NoError(t, err)
+			// The leaf of the system's keys is in memory from the start.
+			system := slices.ContainsFunc(keys, func(row envelope.KeyRow) bool { return row.Kind != envelope.KindSubject })
+			if p.Level == 0 && p.DirtyEpoch != 0 && !system {
+				out = append(out, p)
+			}
+		}
+		require.Greater(t, len(out), 8)
+		return out
+	}
+	t.Run("in the check", func(t *testing.T) {
+		w := newClosure(t, 1, &closureCounts{})
+		defer w.stop()
+		dead := w.forgetSome()
+		p := leaves(w)[3].Page
+		w.store.reading = func(all bool) {
+			if all && w.store.changing == nil { // in the check
+				w.store.changing = map[envelope.PageID]int{p: 7}
+			}
+		}
+		c, err := w.rings[0].CloseEpoch(t.Context(), envelope.CloseOptions{Immediate: true, LeaveDamaged: true})
+		t.Logf("%d steps: %+v, %v", w.store.rekeys, c, err)
+		require.NotNil(t, w.store.changing)
+		require.ErrorIs(t, err, envelope.ErrUnavailable)
+		c, err = w.rings[0].CloseEpoch(t.Context(), envelope.CloseOptions{Immediate: true, LeaveDamaged: true})
+		require.NoError(t, err)
+		require.Empty(t, c.Damaged)
+		require.Zero(t, w.undead(dead))
+	})
+	t.Run("after one that is damaged", func(t *testing.T) {
+		w := newClosure(t, 1, &closureCounts{})
+		defer w.stop()
+		w.forgetSome()
+		w.start() // no page is in memory
+		there := leaves(w)
+		bad, well := there[0].Page, there[8].Page
+		w.store.changing = map[envelope.PageID]int{bad: 1 << 30}
+		begun := false
+		w.store.reading = func(bool) {
+			if w.store.rekeys == 2 && !begun { // at the third batch of leaves
+				begun, w.store.changing[well] = true, 1
+			}
+		}
+		c, err := w.rings[0].CloseEpoch(t.Context(), envelope.CloseOptions{Immediate: true, LeaveDamaged: true})
+		require.NoError(t, err)
+		require.True(t, begun)
+		require.Equal(t, []envelope.PageID{bad}, c.Damaged)
 	})
 }
 

@@ -50,6 +50,7 @@ type tape struct {
 	fanOut   int
 	fault    fault
 	between  func(step string) // nil, or called before a step of a close
+	reading  func(all bool)    // nil, or called before pages are read
 	forget   func()            // nil, or called between a forget's ledger entry and its end
 	inside   bool
 	late     bool
@@ -58,6 +59,7 @@ type tape struct {
 	hidden   map[envelope.PageID]envelope.PageRow // by an intruder, who leaves their keys
 	marked   envelope.PageID                      // has the mark of dirty pages, set by an intruder
 	moved    map[envelope.KeyID]envelope.PageID   // by an intruder: the page a key row names
+	changing map[envelope.PageID]int              // reads of a page that still show it under its parent's last key
 	rekeys   int
 }
 
@@ -210,6 +212,10 @@ func (s *tape) shown(rows []envelope.PageRow) []envelope.PageRow {
 		if s.noHints {
 			rows[i].DirtyEpoch = 0
 		}
+		if s.changing[rows[i].Page] > 0 {
+			s.changing[rows[i].Page]--
+			rows[i].ParentGen--
+		}
 		if rows[i].Page == s.marked {
 			rows[i].DirtyEpoch = 1
 		}
@@ -218,6 +224,9 @@ func (s *tape) shown(rows []envelope.PageRow) []envelope.PageRow {
 }
 
 func (s *tape) Pages(ctx context.Context, tree envelope.TreeID, ids []envelope.PageID) ([]envelope.PageRow, error) {
+	if s.reading != nil {
+		s.reading(false)
+	}
 	rows, err := s.Store.Pages(ctx, tree, ids)
 	return s.shown(rows), err
 }
@@ -239,6 +248,9 @@ func (s *tape) DirtyPages(ctx context.Context, tree envelope.TreeID) ([]envelope
 
 func (s *tape) PagesAfter(ctx context.Context, tree envelope.TreeID, after envelope.PageID, limit int) ([]envelope.PageRow, error) {
 	s.step("read")
+	if s.reading != nil {
+		s.reading(true)
+	}
 	rows, err := s.Store.PagesAfter(ctx, tree, after, min(limit, 5))
 	if len(s.hidden) > 0 { // a page of hidden rows only is not the end
 		rows, err = s.Store.PagesAfter(ctx, tree, after, limit)
