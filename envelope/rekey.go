@@ -76,11 +76,13 @@ func (r *rekeyer) each(ctx context.Context, step string, ids []PageID, size int,
 		}
 		began := time.Now()
 		r.giveUp = false
+		var watch staleWatch
 		for attempt := 0; ; attempt++ {
 			err := do(ctx, part)
 			if err == nil {
 				break
 			}
+			watch.see(err)
 			if !errors.Is(err, ErrStoreConflict) && !errors.Is(err, errStalePage) {
 				return storeErr(err)
 			}
@@ -88,7 +90,7 @@ func (r *rekeyer) each(ctx context.Context, step string, ids []PageID, size int,
 				r.giveUp = true // they do not change: they were put back
 			}
 			if attempt == 50 {
-				return fmt.Errorf("lethe: pages of the key tree keep changing, or were put back from an old copy: %w: %w", ErrUnavailable, err)
+				return watch.explain(fmt.Errorf("pages of the key tree keep changing, or were put back from an old copy: %w", err), false)
 			}
 			if err := r.still(ctx); err != nil {
 				return err
@@ -444,7 +446,7 @@ func (r *rekeyer) node(ctx context.Context, p *PageRow, parent, own *pageKey) er
 // childKey unwraps the key of a page under its parent's.
 func (r *rekeyer) childKey(c *PageRow, parent *pageKey) ([]byte, error) {
 	if c.ParentGen != parent.gen {
-		return nil, errStalePage
+		return nil, &staleError{c.Parent, c.ParentGen, parent.gen}
 	}
 	if !c.Suite.valid() {
 		return nil, fmt.Errorf("%w: page %d has unknown suite %d", ErrDecrypt, c.Page, c.Suite)
