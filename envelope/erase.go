@@ -128,18 +128,18 @@ func (k *Keyring) erase(ctx context.Context, s *epochState) error {
 	default:
 		return fmt.Errorf("the KMS took the order and the handle is still %v: look who revives it", got.State)
 	}
-	if err := k.checkDestroyed(ctx, key, s); err != nil {
+	if _, err := k.checkDestroyed(ctx, key, s); err != nil {
 		return err
 	}
 	return k.appendLedger(ctx, &LedgerEntry{Kind: LedgerErased, Tree: k.tree, Epoch: s.epoch, KMSHandle: s.handle})
 }
 
 // checkDestroyed tries to unwrap a root of the epoch: a KMS that still can has
-// destroyed nothing.
-func (k *Keyring) checkDestroyed(ctx context.Context, key kms.Key, s *epochState) error {
+// destroyed nothing. tried: there was one, and the KMS refused.
+func (k *Keyring) checkDestroyed(ctx context.Context, key kms.Key, s *epochState) (tried bool, err error) {
 	roots, err := k.store.Roots(ctx, k.tree)
 	if err != nil {
-		return storeErr(err)
+		return false, storeErr(err)
 	}
 	for i := range roots {
 		row := &roots[i]
@@ -150,12 +150,13 @@ func (k *Keyring) checkDestroyed(ctx context.Context, key kms.Key, s *epochState
 		clear(secret)
 		switch {
 		case err == nil:
-			return errors.New("the KMS says that it is destroyed, and it still unwraps")
+			return true, errors.New("the KMS says that it is destroyed, and it still unwraps")
 		case !errors.Is(err, kms.ErrRejected): // away, or not allowed: it says nothing of the handle
-			return kmsErr("show that it no longer unwraps", err)
+			return true, kmsErr("show that it no longer unwraps", err)
 		}
+		tried = true
 	}
-	return nil
+	return tried, nil
 }
 
 // eraserFor finds the configured key that a handle belongs to.
@@ -173,9 +174,22 @@ func (k *Keyring) eraserFor(uri string) (kms.Eraser, kms.Key, error) {
 
 // ConfirmErased records that the KMS key of an earlier epoch was destroyed by
 // hand, where it is none that Lethe can destroy in part: one that was in use
-// before handles were. It tries to unwrap that epoch's root with the keys it has,
-// and refuses while one can. Nobody can check it further: receipts say who to ask.
+// before handles were. It tries to unwrap that epoch's root with every key configured,
+// and refuses while one can. The destroyed key must be among them, in Options.MoreKeys:
+// that other keys do not unwrap it says nothing. Nobody can check it further: receipts
+// say who to ask.
 func (k *Keyring) ConfirmErased(ctx context.Context, epoch uint64) error {
+	return k.confirmErased(ctx, epoch, false)
+}
+
+// ConfirmErasedUnseen is ConfirmErased for a key that cannot be configured any more,
+// or whose wrap of the root the key store does not have: nothing is tried with it, so
+// whoever calls this vouches for the destruction. Keys that are configured are tried.
+func (k *Keyring) ConfirmErasedUnseen(ctx context.Context, epoch uint64) error {
+	return k.confirmErased(ctx, epoch, true)
+}
+
+func (k *Keyring) confirmErased(ctx context.Context, epoch uint64, unseen bool) error {
 	if k.closed.Load() {
 		return ErrClosed
 	}
@@ -194,10 +208,16 @@ func (k *Keyring) ConfirmErased(ctx context.Context, epoch uint64) error {
 	k.keyMu.RLock()
 	keys := k.keys
 	k.keyMu.RUnlock()
+	seen := false
 	for _, key := range keys {
-		if err := k.checkDestroyed(ctx, key, &s); err != nil {
+		tried, err := k.checkDestroyed(ctx, key, &s)
+		if err != nil {
 			return fmt.Errorf("envelope: epoch %d: %w", epoch, err)
 		}
+		seen = seen || tried && keyURI(key) == s.handle
+	}
+	if !seen && !unseen {
+		return fmt.Errorf("envelope: epoch %d: its root was not tried with the KMS key %q, since that is not configured or the key store has no such root any more: give the key in Options.MoreKeys or, if it cannot be had, call ConfirmErasedUnseen and vouch for it", epoch, s.handle)
 	}
 	if err := k.appendLedger(ctx, &LedgerEntry{Kind: LedgerErased, Tree: k.tree, Epoch: epoch, KMSHandle: s.handle}); err != nil {
 		return err

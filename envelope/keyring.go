@@ -102,6 +102,7 @@ type Keyring struct {
 
 	keyMu sync.RWMutex
 	keys  []kms.Key // the first wraps new roots
+	tried []kms.Key // those of keys that RewrapKEK tried to move to, and failed
 
 	roots  singleflight.Group
 	rootMu sync.RWMutex
