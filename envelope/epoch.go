@@ -60,6 +60,9 @@ type Closed struct {
 // the KMS key it is under, if that is configured; [Keyring.RewrapKEK] moves it. Of several closers one
 // wins; the others get ErrLeased, or ErrUnavailable if they were overtaken.
 //
+// A close that dies may leave a handle at the KMS that is in no ledger; see
+// [Keyring.Handles].
+//
 // It returns ErrDecrypt or ErrKeyMissing if rows of the store were damaged,
 // ErrUnavailable if the store or the KMS is away, ErrLedger if the ledger cannot
 // be written. The old root stays the active one then.

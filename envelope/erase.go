@@ -1,9 +1,11 @@
 package envelope
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lethe-go/lethe/kms"
@@ -28,6 +30,38 @@ func (s *epochState) erasure() Erasure {
 		Epoch: s.epoch, URI: s.uri, Handle: s.handle, Semantics: s.semantics, Retired: unixTime(s.retired),
 		Due: unixTime(s.due), Ordered: unixTime(s.ordered), Until: unixTime(s.until), Destroyed: unixTime(s.erased),
 	}
+}
+
+// Handles lists the KMS handle of every epoch that the ledger knows, oldest first: the
+// one in use, whose Retired is zero, and those of all earlier epochs, destroyed or not. It
+// asks the ledger, not the KMS.
+//
+// A close makes a handle and then records it. If it dies in between, or cannot write
+// the ledger, the handle stays at the KMS and in no list here. Nothing was wrapped under
+// it, so it keeps nothing alive. A KMS that names its keys by label gives it to the next
+// close, and where handles are versions of one key it goes with a later one: never
+// destroy such a version by hand, since the earlier ones, among them the one in use, would
+// go with it. Where each handle is a key, destroy by hand what the KMS lists and Handles
+// does not (localkms: Key.Handles; elsewhere by label, which begins with the first 12
+// hexadecimal digits of StoreID and a hyphen), while no epoch is being closed, and where no
+// other key store shares the KMS key.
+func (k *Keyring) Handles(ctx context.Context) ([]Erasure, error) {
+	if k.closed.Load() {
+		return nil, ErrClosed
+	}
+	ctx, cancel := k.bound(ctx, 1)
+	defer cancel()
+	if err := k.syncLedger(ctx); err != nil {
+		return nil, err
+	}
+	k.led.mu.RLock()
+	defer k.led.mu.RUnlock()
+	out := make([]Erasure, 0, len(k.led.epochs))
+	for _, s := range k.led.epochs {
+		out = append(out, s.erasure())
+	}
+	slices.SortFunc(out, func(a, b Erasure) int { return cmp.Compare(a.Epoch, b.Epoch) })
+	return out, nil
 }
 
 // EraseDue destroys the handles of earlier epochs whose time has come, and asks
