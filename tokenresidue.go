@@ -24,6 +24,12 @@ type tokenResidue map[string]tokenize.Tokenizer
 // String says what it is, where an error names it.
 func (tokenResidue) String() string { return "tokens" }
 
+// ForgottenPseudonym implements envelope.PseudonymResidue: it need not know whose
+// tokens they are.
+func (r tokenResidue) ForgottenPseudonym(ctx context.Context, _ envelope.SRef, purpose string, all bool) ([]envelope.Residual, error) {
+	return r.Forgotten(ctx, envelope.Subject{}, purpose, all)
+}
+
 // Forgotten implements envelope.Residue.
 func (r tokenResidue) Forgotten(_ context.Context, _ envelope.Subject, purpose string, all bool) (out []envelope.Residual, err error) {
 	for _, name := range slices.Sorted(maps.Keys(r)) {

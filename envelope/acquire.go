@@ -150,12 +150,14 @@ func (k *Keyring) lead(ctx context.Context, own *flight, refs []keyRef, mint boo
 func (k *Keyring) load(ctx context.Context, refs []keyRef, mint bool) (map[keyRef]*keySet, error) {
 	ctx, cancel := k.bound(ctx, 4)
 	defer cancel()
+	var watch staleWatch
 	for attempt := 0; ; attempt++ {
 		out, again, err := k.loadOnce(ctx, refs, mint)
 		switch {
 		case errors.Is(err, errStalePage) || errors.Is(err, ErrStoreConflict):
+			watch.see(err)
 			if attempt == loadAttempts {
-				return nil, fmt.Errorf("lethe: %w: %w", ErrUnavailable, err)
+				return nil, watch.explain(err, true)
 			}
 			if _, err := k.rootKey(ctx, true); err != nil {
 				return nil, err

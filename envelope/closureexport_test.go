@@ -3,7 +3,6 @@ package envelope
 import (
 	"context"
 	"fmt"
-	"maps"
 )
 
 // What the closure tests need of the inside.
@@ -70,7 +69,7 @@ func (w WrongClose) Close(ctx context.Context, k *Keyring) error {
 	if err := k.catchUp(ctx); err != nil {
 		return err
 	}
-	r.dirty = maps.Clone(k.led.dirtyPages())
+	r.dirty = k.led.dirtyPages()
 	if w.HintOnly {
 		clear(r.dirty)
 		hinted, err := k.store.DirtyPages(ctx, k.tree)

@@ -50,12 +50,16 @@ type tape struct {
 	fanOut   int
 	fault    fault
 	between  func(step string) // nil, or called before a step of a close
+	reading  func(all bool)    // nil, or called before pages are read
 	forget   func()            // nil, or called between a forget's ledger entry and its end
 	inside   bool
 	late     bool
 	noHints  bool // an intruder clears the mark of dirty pages
 	noLeases bool
 	hidden   map[envelope.PageID]envelope.PageRow // by an intruder, who leaves their keys
+	marked   envelope.PageID                      // has the mark of dirty pages, set by an intruder
+	moved    map[envelope.KeyID]envelope.PageID   // by an intruder: the page a key row names
+	changing map[envelope.PageID]int              // reads of a page that still show it under its parent's last key
 	rekeys   int
 }
 
@@ -129,8 +133,8 @@ func (s *tape) Advance(ctx context.Context, prev, seq uint64, head []byte) error
 	return s.commit(func(m *memstore.Store) error { return m.Advance(context.WithoutCancel(ctx), prev, seq, head) })
 }
 
-func (s *tape) Reincarnate(ctx context.Context, old uint64) error {
-	return s.commit(func(m *memstore.Store) error { return m.Reincarnate(context.WithoutCancel(ctx), old) })
+func (s *tape) Reincarnate(ctx context.Context, old, next uint64) error {
+	return s.commit(func(m *memstore.Store) error { return m.Reincarnate(context.WithoutCancel(ctx), old, next) })
 }
 
 func (s *tape) UpdateRoots(ctx context.Context, roots []envelope.RootRow) error {
@@ -208,11 +212,21 @@ func (s *tape) shown(rows []envelope.PageRow) []envelope.PageRow {
 		if s.noHints {
 			rows[i].DirtyEpoch = 0
 		}
+		if s.changing[rows[i].Page] > 0 {
+			s.changing[rows[i].Page]--
+			rows[i].ParentGen--
+		}
+		if rows[i].Page == s.marked {
+			rows[i].DirtyEpoch = 1
+		}
 	}
 	return rows
 }
 
 func (s *tape) Pages(ctx context.Context, tree envelope.TreeID, ids []envelope.PageID) ([]envelope.PageRow, error) {
+	if s.reading != nil {
+		s.reading(false)
+	}
 	rows, err := s.Store.Pages(ctx, tree, ids)
 	return s.shown(rows), err
 }
@@ -225,11 +239,18 @@ func (s *tape) ChildPages(ctx context.Context, tree envelope.TreeID, parent enve
 
 func (s *tape) DirtyPages(ctx context.Context, tree envelope.TreeID) ([]envelope.PageRow, error) {
 	rows, err := s.Store.DirtyPages(ctx, tree)
+	if s.marked != 0 {
+		more, failed := s.Store.Pages(ctx, tree, []envelope.PageID{s.marked})
+		rows, err = append(rows, more...), errors.Join(err, failed)
+	}
 	return slices.DeleteFunc(s.shown(rows), func(p envelope.PageRow) bool { return p.DirtyEpoch == 0 }), err
 }
 
 func (s *tape) PagesAfter(ctx context.Context, tree envelope.TreeID, after envelope.PageID, limit int) ([]envelope.PageRow, error) {
 	s.step("read")
+	if s.reading != nil {
+		s.reading(true)
+	}
 	rows, err := s.Store.PagesAfter(ctx, tree, after, min(limit, 5))
 	if len(s.hidden) > 0 { // a page of hidden rows only is not the end
 		rows, err = s.Store.PagesAfter(ctx, tree, after, limit)
@@ -246,6 +267,11 @@ func (s *tape) OpenPages(ctx context.Context, tree envelope.TreeID, level uint8,
 
 func (s *tape) Keys(ctx context.Context, tree envelope.TreeID, refVer uint32, srefs []envelope.SRef) ([]envelope.KeyRow, []envelope.PageRow, error) {
 	keys, pages, err := s.Store.Keys(ctx, tree, refVer, srefs)
+	for i := range keys {
+		if page, moved := s.moved[keys[i].KID]; moved {
+			keys[i].Page = page
+		}
+	}
 	return keys, s.shown(pages), err
 }
 

@@ -60,6 +60,9 @@ type Closed struct {
 // the KMS key it is under, if that is configured; [Keyring.RewrapKEK] moves it. Of several closers one
 // wins; the others get ErrLeased, or ErrUnavailable if they were overtaken.
 //
+// A close that dies may leave a handle at the KMS that is in no ledger; see
+// [Keyring.Handles].
+//
 // It returns ErrDecrypt or ErrKeyMissing if rows of the store were damaged,
 // ErrUnavailable if the store or the KMS is away, ErrLedger if the ledger cannot
 // be written. The old root stays the active one then.
@@ -111,13 +114,13 @@ func (k *Keyring) closeEpoch(ctx context.Context, c closing) (out Closed, err er
 		c.key = k.keyOfRoot(old.uri)
 	}
 	r := &rekeyer{k: k, old: old, opts: c.CloseOptions, out: &out, damaged: map[PageID]bool{}}
-	pending, missing, err := r.dirtyLeaves(ctx)
+	survey, err := r.noteDirty(ctx)
 	if err != nil {
 		return out, err
 	}
 	broken := k.led.brokenOff(old.epoch)
 	urgent := c.Immediate && len(k.led.pendingErasures()) > 0
-	if !pending && !missing && !broken && !c.force && !c.All && !urgent {
+	if survey.pending == 0 && !survey.unknown && !broken && !c.force && !c.All && !urgent {
 		out.NoOp = true
 		out.Erasures, err = k.EraseDue(ctx)
 		out.Took = time.Since(started)
@@ -136,7 +139,7 @@ func (k *Keyring) closeEpoch(ctx context.Context, c closing) (out Closed, err er
 	switch {
 	case c.All:
 		scope = "all"
-	case missing || broken:
+	case survey.unknown || broken:
 		scope = "inner"
 	}
 	h, err := k.beginEpoch(ctx, r, c, scope)
@@ -146,9 +149,7 @@ func (k *Keyring) closeEpoch(ctx context.Context, c closing) (out Closed, err er
 	if err := k.catchUp(ctx); err != nil { // so that what was forgotten until the beginning is gone from the store
 		return out, err
 	}
-	r.dirty = maps.Clone(k.led.dirtyPages())
-	maps.DeleteFunc(r.dirty, func(_ PageID, d uint64) bool { return d >= r.epoch }) // for the next close
-	if err := r.addMarked(ctx); err != nil {
+	if err := r.takeDirty(ctx); err != nil {
 		return out, err
 	}
 	if err := r.rekey(ctx, scope); err != nil {
@@ -166,74 +167,6 @@ func (k *Keyring) closeEpoch(ctx context.Context, c closing) (out Closed, err er
 	}
 	out.Took = time.Since(started)
 	return out, err
-}
-
-// dirtyLeaves reports whether leaves lost a key that still hangs on the active root,
-// and whether some are missing from the store: then what they hung on is unknown.
-// That a leaf has a fresh key does not mean that its old one is out of reach: the
-// close that re-keyed it may have ended before it switched the root.
-func (r *rekeyer) dirtyLeaves(ctx context.Context) (pending, missing bool, err error) {
-	k := r.k
-	hinted, err := k.store.DirtyPages(ctx, k.tree)
-	if err != nil {
-		return false, false, storeErr(err)
-	}
-	if err := r.noteMarked(ctx, hinted); err != nil {
-		return false, false, err
-	}
-	dirty := k.led.dirtyPages()
-	rows, err := k.pagesOf(ctx, slices.Sorted(maps.Keys(dirty)))
-	if err != nil {
-		return false, false, err
-	}
-	k.led.mu.RLock()
-	inner := k.led.inner
-	k.led.mu.RUnlock()
-	if inner > r.old.epoch {
-		inner = 0 // the store was put back from before that
-	}
-	for i := range rows {
-		d := dirty[rows[i].Page]
-		pending = pending || d >= r.old.epoch || d >= rows[i].Gen
-		delete(dirty, rows[i].Page)
-	}
-	for _, d := range dirty {
-		missing = missing || d >= inner
-	}
-	return pending, missing, nil
-}
-
-// noteMarked records in the ledger the pages that only the store calls dirty: a
-// process died between a forget and its note of keys it found only then. The ledger
-// has to know before a re-key takes the store's mark away.
-func (r *rekeyer) noteMarked(ctx context.Context, rows []PageRow) error {
-	var unknown []PageID
-	for i := range rows {
-		if rows[i].DirtyEpoch != 0 && !r.k.led.lost(rows[i].Page, rows[i].Gen) {
-			unknown = append(unknown, rows[i].Page)
-		}
-	}
-	if len(unknown) == 0 {
-		return nil
-	}
-	return r.k.appendLedger(ctx, &LedgerEntry{Kind: LedgerForgetMore, Tree: r.k.tree, Epoch: r.old.epoch, Pages: unknown})
-}
-
-// addMarked adds the pages that the store calls dirty: a forget from before the
-// beginning may have been applied since by a process that died before it noted a
-// key it found only then, and its receipt counts on this close.
-func (r *rekeyer) addMarked(ctx context.Context) error {
-	rows, err := r.k.store.DirtyPages(ctx, r.k.tree)
-	if err != nil {
-		return storeErr(err)
-	}
-	for i := range rows {
-		p := &rows[i]
-		if _, listed := r.dirty[p.Page]; !listed && p.Level == 0 && p.DirtyEpoch != 0 && p.Gen < r.epoch {
-			r.dirty[p.Page] = r.epoch - 1
-		}
-	}
-	return nil
 }
 
 // beginEpoch makes the new epoch's handle and records it, with a number that no
@@ -306,8 +239,10 @@ func (r *rekeyer) rekey(ctx context.Context, scope string) error {
 		return err
 	}
 	var todo []PageID // most that ever were dirty have been re-keyed by earlier closes
-	for _, p := range slices.DeleteFunc(rows, r.notDirty) {
-		todo = append(todo, p.Page)
+	for i := range rows {
+		if r.toRekey(&rows[i]) {
+			todo = append(todo, rows[i].Page)
+		}
 	}
 	if err := r.each(ctx, "leaves", todo, rekeyBatch, r.leaves); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/envelope/envelopetest"
 	"github.com/lethe-go/lethe/envelope/memledger"
+	"github.com/lethe-go/lethe/envelope/memstore"
 	"github.com/lethe-go/lethe/envelope/sqlstore"
 	"github.com/lethe-go/lethe/kms"
 )
@@ -376,6 +377,44 @@ func TestFromAPlainKey(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, st.String(), "cannot be destroyed in part")
 	require.ErrorContains(t, k.ConfirmErased(t.Context(), 1), "still unwraps")
+}
+
+// That keys which never wrapped it do not unwrap a root is no sign of its destruction.
+func TestConfirmErasedTriesTheRightKey(t *testing.T) {
+	w := newWorld(t)
+	plain := &refusing{identified: identified{w.key, "test:plain"}}
+	opts := w.opts()
+	store := memstore.New()
+	opts.Ledger = &memledger.Ledger{}
+	require.NoError(t, envelope.Init(t.Context(), store, plain, opts))
+	k, err := envelope.NewKeyring(t.Context(), store, plain, opts)
+	require.NoError(t, err)
+	defer k.Close()
+	v := newVersions(t)
+	require.NoError(t, k.RewrapKEK(t.Context(), v))
+	without, err := envelope.NewKeyring(t.Context(), store, v, opts)
+	require.NoError(t, err)
+	defer without.Close()
+	require.ErrorContains(t, without.ConfirmErased(t.Context(), 1), "test:plain")
+	require.ErrorContains(t, k.ConfirmErased(t.Context(), 1), "still unwraps")
+	require.ErrorContains(t, k.ConfirmErasedUnseen(t.Context(), 1), "still unwraps")
+	plain.gone = true
+	require.NoError(t, k.ConfirmErased(t.Context(), 1))
+	require.NoError(t, without.ConfirmErasedUnseen(t.Context(), 1), "it is confirmed")
+	require.Empty(t, k.Promise().None)
+}
+
+// refusing is a key that is destroyed by hand.
+type refusing struct {
+	identified
+	gone bool
+}
+
+func (r *refusing) DecryptWithContext(ctx context.Context, ct, ad []byte) ([]byte, error) {
+	if r.gone {
+		return nil, kms.Rejected("decrypt", r.uri, nil)
+	}
+	return r.identified.DecryptWithContext(ctx, ct, ad)
 }
 
 func TestEpochOptions(t *testing.T) {

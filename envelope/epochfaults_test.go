@@ -110,6 +110,9 @@ func TestClockJumps(t *testing.T) {
 	_, err := k.CloseEpoch(t.Context(), envelope.CloseOptions{})
 	require.NoError(t, err)
 	w.now = w.now.Add(-300 * 24 * time.Hour)
+	st, err := k.Status(t.Context())
+	require.NoError(t, err)
+	require.InDelta(t, 300*24*time.Hour, st.LedgerAhead, float64(time.Minute))
 	erasures, err := k.EraseDue(t.Context())
 	require.NoError(t, err)
 	require.True(t, erasures[0].Ordered.IsZero())
@@ -133,6 +136,10 @@ func TestClockJumps(t *testing.T) {
 	// The clock is right again, and the ledger's last entry is dated ahead of it: an
 	// urgent close waits for nothing.
 	w.now = time.Now()
+	st, err = k.Status(t.Context())
+	require.NoError(t, err)
+	require.InDelta(t, (2*365-300)*24*time.Hour, st.LedgerAhead, float64(time.Minute))
+	require.Contains(t, st.String(), "WARNING: the ledger's newest entry is dated 103")
 	closed, err = k.CloseEpoch(t.Context(), envelope.CloseOptions{Immediate: true})
 	require.NoError(t, err)
 	require.Len(t, closed.Erasures, 1)
@@ -229,6 +236,31 @@ func TestDeadRowsPutBack(t *testing.T) {
 	require.EqualValues(t, 92, in.number("SELECT COUNT(*) FROM lethe_key"))
 }
 
+// Some rows of a table are put back from a backup under a store in use: who reads them
+// is told that this may be it. The others open.
+func TestSomeRowsPutBack(t *testing.T) {
+	w, k := newEpochWorld(t)
+	recs := w.seal(k, "a", 50)
+	in := w.intruder()
+	in.keep("lethe_key")
+	_, err := k.Forget(t.Context(), recs[0].Scopes[0].Subject)
+	require.NoError(t, err)
+	_, err = k.CloseEpoch(t.Context(), envelope.CloseOptions{})
+	require.NoError(t, err)
+	in.back("lethe_key", "kid = (SELECT kid FROM lethe_key WHERE kind = 1 ORDER BY kid LIMIT 1)")
+	fresh := w.ring("live.db")
+	failed := 0
+	for _, r := range recs {
+		one := []envelope.Record{{Name: r.Name, Header: r.Header, Scopes: []envelope.Scope{{Subject: r.Scopes[0].Subject}}, Cells: []envelope.Cell{r.Cells[0]}}}
+		if err := fresh.OpenRecords(t.Context(), one); err != nil {
+			failed++
+			require.ErrorIs(t, err, envelope.ErrUnavailable)
+			require.ErrorContains(t, err, "put all of them back from one backup")
+		}
+	}
+	require.Equal(t, 1, failed)
+}
+
 // Only some of the tables are put back from a backup: that is reported, and the
 // right ones make everything good.
 func TestSomeTablesPutBack(t *testing.T) {
@@ -251,6 +283,10 @@ func TestSomeTablesPutBack(t *testing.T) {
 			_, err = envelope.Restore(t.Context(), w.store("live.db"), w.kms, w.opts, envelope.RestoreOptions{})
 			t.Logf("%s, restore: %v", table, err)
 			require.Error(t, err, table)
+			if table == "lethe_key" || table == "lethe_page" { // the others are told by the epoch
+				require.ErrorIs(t, err, envelope.ErrDecrypt)
+			}
+			require.ErrorContains(t, err, "put all of them back from one backup")
 		}
 		in.exec("DELETE FROM " + table)
 		in.exec("INSERT INTO " + table + " SELECT * FROM right_one") //nolint:unqueryvet // whatever columns it has

@@ -1,7 +1,6 @@
 package envelope
 
 import (
-	"maps"
 	"slices"
 	"time"
 )
@@ -142,22 +141,6 @@ func (l *ledgerState) prune() {
 			delete(l.dirty, page)
 		}
 	}
-}
-
-// dirtyPages returns the pages that lost a key and the epoch from which on their
-// key is younger than that.
-func (l *ledgerState) dirtyPages() map[PageID]uint64 {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return maps.Clone(l.dirty)
-}
-
-// lost reports whether the page lost a key that its key of generation gen wraps.
-func (l *ledgerState) lost(page PageID, gen uint64) bool {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	d, ok := l.dirty[page]
-	return ok && d >= gen
 }
 
 // brokenOff reports whether a close with every page re-keyed was begun after the

@@ -3,6 +3,8 @@ package envelope
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,16 +14,28 @@ type EpochStatus struct {
 	Epoch   uint64
 	Since   time.Time // when the store switched to it
 	Overdue bool      // its close began longer ago than Options.Epochs.Every, and keys were forgotten since
-	// DirtyPages lost a key that the root of this epoch still reaches in backups.
+	// DirtyPages lost a key that the root of this epoch still reaches in backups, by the
+	// ledger or, where a process died before its last entry, by the store.
 	DirtyPages int
 	// Pending are the handles of earlier epochs that may still unwrap.
 	Pending []Erasure
 	// OldestBackup: no backup of the key store made before it can be opened. Zero:
 	// all can, as far as the ledger knows.
 	OldestBackup time.Time
-	Incarnation  uint64 // raised by every restore
-	Closing      Lease  // of the process that is closing, or closed last
-	Promise      Promise
+	// Residues are the ledger entries of deferred forgets that were carried out, and
+	// after which not every [Residue] has run: call Forget again for those subjects.
+	Residues []uint64
+	// LedgerAhead is how far the ledger's newest entry is dated ahead of this process's
+	// clock, in whole seconds; 0: it is not. More than a few seconds mean that a clock is
+	// wrong: this one is behind, or that of a process which wrote the ledger jumped ahead.
+	// Until the clock has caught up new entries bear the time of that one. So holds and
+	// grace periods that end before it count as over, and handles retired meanwhile are
+	// destroyed later by as much; a close with Immediate destroys them all the same. Set
+	// the clocks right. The ledger itself cannot be put back.
+	LedgerAhead time.Duration
+	Incarnation uint64 // raised by every restore
+	Closing     Lease  // of the process that is closing, or closed last
+	Promise     Promise
 }
 
 // Status reads how the store's forgetting stands. It asks the ledger and the
@@ -50,22 +64,11 @@ func (k *Keyring) Status(ctx context.Context) (EpochStatus, error) {
 		st.Since = unixTime(s.active)
 		age = k.now().Sub(unixTime(s.begun))
 	}
-	dirty := k.led.dirtyPages()
-	ids := make([]PageID, 0, len(dirty))
-	for id := range dirty {
-		ids = append(ids, id)
-	}
-	rows, err := k.pagesOf(ctx, ids)
+	survey, err := k.surveyDirty(ctx, tree.ActiveEpoch)
 	if err != nil {
 		return st, err
 	}
-	for i := range rows {
-		// One with a fresh key counts too while the root is the old one: the close that
-		// gave it did not end.
-		if d := dirty[rows[i].Page]; d >= tree.ActiveEpoch || d >= rows[i].Gen {
-			st.DirtyPages++
-		}
-	}
+	st.DirtyPages = survey.pending
 	// From when the close into it began: what was forgotten since then waits for the
 	// next. A beginning in the future is of a clock that was wrong, and no reason to wait.
 	st.Overdue = st.DirtyPages > 0 && (age > k.opts.Epochs.Every || age < -time.Minute)
@@ -77,6 +80,8 @@ func (k *Keyring) Status(ctx context.Context) (EpochStatus, error) {
 	if s, ok := k.led.oldestLive(); ok && s.epoch > 1 {
 		st.OldestBackup = unixTime(s.active)
 	}
+	st.LedgerAhead = k.ledgerAhead()
+	st.Residues = slices.Sorted(maps.Values(k.led.allOwed()))
 	if st.Closing, err = k.store.LeaseOf(ctx, k.tree); err != nil {
 		return st, storeErr(err)
 	}
@@ -112,6 +117,12 @@ func (s EpochStatus) String() string {
 		default:
 			fmt.Fprintf(&b, "epoch %d: %q is to be destroyed on %s\n", e.Epoch, e.Handle, at(e.Due))
 		}
+	}
+	if s.LedgerAhead > time.Minute {
+		fmt.Fprintf(&b, "WARNING: the ledger's newest entry is dated %v ahead of this clock: a clock is wrong, or was\n", s.LedgerAhead)
+	}
+	if n := len(s.Residues); n > 0 {
+		fmt.Fprintf(&b, "forgets that left something besides the keys, to be called again: %d, the first is ledger entry %d\n", n, s.Residues[0])
 	}
 	if s.Promise.None != "" {
 		fmt.Fprintf(&b, "T: none: %s\n", s.Promise.None)

@@ -1,9 +1,11 @@
 package envelope
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lethe-go/lethe/kms"
@@ -28,6 +30,38 @@ func (s *epochState) erasure() Erasure {
 		Epoch: s.epoch, URI: s.uri, Handle: s.handle, Semantics: s.semantics, Retired: unixTime(s.retired),
 		Due: unixTime(s.due), Ordered: unixTime(s.ordered), Until: unixTime(s.until), Destroyed: unixTime(s.erased),
 	}
+}
+
+// Handles lists the KMS handle of every epoch that the ledger knows, oldest first: the
+// one in use, whose Retired is zero, and those of all earlier epochs, destroyed or not. It
+// asks the ledger, not the KMS.
+//
+// A close makes a handle and then records it. If it dies in between, or cannot write
+// the ledger, the handle stays at the KMS and in no list here. Nothing was wrapped under
+// it, so it keeps nothing alive. A KMS that names its keys by label gives it to the next
+// close, and where handles are versions of one key it goes with a later one: never
+// destroy such a version by hand, since the earlier ones, among them the one in use, would
+// go with it. Where each handle is a key, destroy by hand what the KMS lists and Handles
+// does not (localkms: Key.Handles; elsewhere by label, which begins with the first 12
+// hexadecimal digits of StoreID and a hyphen), while no epoch is being closed, and where no
+// other key store shares the KMS key.
+func (k *Keyring) Handles(ctx context.Context) ([]Erasure, error) {
+	if k.closed.Load() {
+		return nil, ErrClosed
+	}
+	ctx, cancel := k.bound(ctx, 1)
+	defer cancel()
+	if err := k.syncLedger(ctx); err != nil {
+		return nil, err
+	}
+	k.led.mu.RLock()
+	defer k.led.mu.RUnlock()
+	out := make([]Erasure, 0, len(k.led.epochs))
+	for _, s := range k.led.epochs {
+		out = append(out, s.erasure())
+	}
+	slices.SortFunc(out, func(a, b Erasure) int { return cmp.Compare(a.Epoch, b.Epoch) })
+	return out, nil
 }
 
 // EraseDue destroys the handles of earlier epochs whose time has come, and asks
@@ -128,18 +162,18 @@ func (k *Keyring) erase(ctx context.Context, s *epochState) error {
 	default:
 		return fmt.Errorf("the KMS took the order and the handle is still %v: look who revives it", got.State)
 	}
-	if err := k.checkDestroyed(ctx, key, s); err != nil {
+	if _, err := k.checkDestroyed(ctx, key, s); err != nil {
 		return err
 	}
 	return k.appendLedger(ctx, &LedgerEntry{Kind: LedgerErased, Tree: k.tree, Epoch: s.epoch, KMSHandle: s.handle})
 }
 
 // checkDestroyed tries to unwrap a root of the epoch: a KMS that still can has
-// destroyed nothing.
-func (k *Keyring) checkDestroyed(ctx context.Context, key kms.Key, s *epochState) error {
+// destroyed nothing. tried: there was one, and the KMS refused.
+func (k *Keyring) checkDestroyed(ctx context.Context, key kms.Key, s *epochState) (tried bool, err error) {
 	roots, err := k.store.Roots(ctx, k.tree)
 	if err != nil {
-		return storeErr(err)
+		return false, storeErr(err)
 	}
 	for i := range roots {
 		row := &roots[i]
@@ -150,12 +184,13 @@ func (k *Keyring) checkDestroyed(ctx context.Context, key kms.Key, s *epochState
 		clear(secret)
 		switch {
 		case err == nil:
-			return errors.New("the KMS says that it is destroyed, and it still unwraps")
+			return true, errors.New("the KMS says that it is destroyed, and it still unwraps")
 		case !errors.Is(err, kms.ErrRejected): // away, or not allowed: it says nothing of the handle
-			return kmsErr("show that it no longer unwraps", err)
+			return true, kmsErr("show that it no longer unwraps", err)
 		}
+		tried = true
 	}
-	return nil
+	return tried, nil
 }
 
 // eraserFor finds the configured key that a handle belongs to.
@@ -173,9 +208,22 @@ func (k *Keyring) eraserFor(uri string) (kms.Eraser, kms.Key, error) {
 
 // ConfirmErased records that the KMS key of an earlier epoch was destroyed by
 // hand, where it is none that Lethe can destroy in part: one that was in use
-// before handles were. It tries to unwrap that epoch's root with the keys it has,
-// and refuses while one can. Nobody can check it further: receipts say who to ask.
+// before handles were. It tries to unwrap that epoch's root with every key configured,
+// and refuses while one can. The destroyed key must be among them, in Options.MoreKeys:
+// that other keys do not unwrap it says nothing. Nobody can check it further: receipts
+// say who to ask.
 func (k *Keyring) ConfirmErased(ctx context.Context, epoch uint64) error {
+	return k.confirmErased(ctx, epoch, false)
+}
+
+// ConfirmErasedUnseen is ConfirmErased for a key that cannot be configured any more,
+// or whose wrap of the root the key store does not have: nothing is tried with it, so
+// whoever calls this vouches for the destruction. Keys that are configured are tried.
+func (k *Keyring) ConfirmErasedUnseen(ctx context.Context, epoch uint64) error {
+	return k.confirmErased(ctx, epoch, true)
+}
+
+func (k *Keyring) confirmErased(ctx context.Context, epoch uint64, unseen bool) error {
 	if k.closed.Load() {
 		return ErrClosed
 	}
@@ -194,10 +242,16 @@ func (k *Keyring) ConfirmErased(ctx context.Context, epoch uint64) error {
 	k.keyMu.RLock()
 	keys := k.keys
 	k.keyMu.RUnlock()
+	seen := false
 	for _, key := range keys {
-		if err := k.checkDestroyed(ctx, key, &s); err != nil {
+		tried, err := k.checkDestroyed(ctx, key, &s)
+		if err != nil {
 			return fmt.Errorf("envelope: epoch %d: %w", epoch, err)
 		}
+		seen = seen || tried && keyURI(key) == s.handle
+	}
+	if !seen && !unseen {
+		return fmt.Errorf("envelope: epoch %d: its root was not tried with the KMS key %q, since that is not configured or the key store has no such root any more: give the key in Options.MoreKeys or, if it cannot be had, call ConfirmErasedUnseen and vouch for it", epoch, s.handle)
 	}
 	if err := k.appendLedger(ctx, &LedgerEntry{Kind: LedgerErased, Tree: k.tree, Epoch: epoch, KMSHandle: s.handle}); err != nil {
 		return err

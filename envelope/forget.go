@@ -31,7 +31,7 @@ func (k *Keyring) Forget(ctx context.Context, s Subject) (Receipt, error) {
 	if err != nil || r.Deferred {
 		return r, err
 	}
-	return k.settle(ctx, r, s, "", true)
+	return k.settle(ctx, r, s, "", 0)
 }
 
 // ForgetPurpose is Forget for one purpose of the subject: a consent withdrawn
@@ -56,7 +56,7 @@ func (k *Keyring) ForgetPurpose(ctx context.Context, s Subject, purpose string) 
 		return r, err
 	}
 	r.Already = r.Already && already
-	return k.settle(ctx, r, s, purpose, false)
+	return k.settle(ctx, r, s, purpose, pid)
 }
 
 func (k *Keyring) forget(ctx context.Context, s Subject, pid PID) (Receipt, error) {
@@ -92,6 +92,9 @@ func (k *Keyring) forgetBy(ctx context.Context, sref SRef, pid PID, asked *waiti
 		return Receipt{}, storeErr(err)
 	}
 	e := &LedgerEntry{Kind: LedgerForget, Tree: k.tree, Epoch: root.epoch, RefVer: refVersion, SRef: sref, PID: pid}
+	if asked != nil && k.owesResidues(pid) {
+		e.Scope = residueScope // until they have run: this process may die first
+	}
 	for _, row := range rows {
 		if pid == 0 || row.PID == pid {
 			e.KIDs = append(e.KIDs, row.KID)
@@ -135,6 +138,10 @@ func (k *Keyring) forgetBy(ctx context.Context, sref SRef, pid PID, asked *waiti
 // Readmit lets a forgotten subject come back: new data may be sealed for it,
 // under new keys. What was forgotten stays forgotten.
 //
+// What a deferred forget of the subject left to its Residues is removed first, and a
+// Residue that fails leaves the subject forgotten: afterwards nobody could tell what is
+// left from what is new.
+//
 // Where several processes run, wait Options.CacheTTL after the Forget: until
 // then another process may still seal under the dead key it holds, and such a
 // record is lost.
@@ -165,6 +172,9 @@ func (k *Keyring) readmit(ctx context.Context, s Subject, pid PID) error {
 	}
 	if k.closed.Load() {
 		return ErrClosed
+	}
+	if err := k.settleBefore(ctx, s, pid); err != nil {
+		return err
 	}
 	ctx, cancel := k.bound(ctx, 4)
 	defer cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -70,26 +71,38 @@ func (k *Keyring) Unforget(ctx context.Context, s Subject) error {
 // call, also of one that died in between.
 //
 // It goes by this process's clock, and by the time of the ledger's last entry
-// where the clock is behind that. The ledger knows pseudonyms only, so what needs
-// to know whose keys they were is not done here: no [Residue] runs. Who asked for the
-// forget cleans up such things when the receipt comes, for instance by calling Forget
-// again, which finds it done and runs them.
+// where the clock is behind that.
+//
+// The ledger knows pseudonyms only. So a [PseudonymResidue] runs here, again at every
+// call until it succeeds, and another [Residue] does not: it is on the receipt as
+// ResidualPending, and Status counts the forget among its Residues until somebody who
+// knows the subject calls Forget again, which finds the keys gone and runs them all.
 func (k *Keyring) ForgetDue(ctx context.Context) ([]Receipt, error) {
 	if k.closed.Load() {
 		return nil, ErrClosed
 	}
-	return k.forgetWaiting(ctx, nil)
+	out, err := k.forgetWaiting(ctx, nil)
+	if ctx.Err() != nil || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLedger) {
+		return out, err
+	}
+	return out, errors.Join(err, k.retryResidues(ctx))
 }
 
-// forgetWaiting is ForgetDue for all subjects or for one.
-func (k *Keyring) forgetWaiting(ctx context.Context, only *party) ([]Receipt, error) {
+// forgetWaiting carries out the forgets that are due: of all subjects, or of one,
+// who is known by more than the pseudonym then.
+func (k *Keyring) forgetWaiting(ctx context.Context, s *Subject) ([]Receipt, error) {
 	if err := k.syncDue(ctx); err != nil {
 		return nil, err
+	}
+	var only *party
+	if s != nil {
+		p := k.party(*s)
+		only = &p
 	}
 	var out []Receipt
 	var errs []error
 	for _, w := range k.led.due(k.ledgerTime(), only) {
-		r, err := k.forgetOne(ctx, w)
+		r, err := k.forgetOne(ctx, w, s)
 		if errors.Is(err, errNotDue) { // another process did it, or it was undone
 			continue
 		}
@@ -123,7 +136,11 @@ func (k *Keyring) syncDue(ctx context.Context) error {
 // forgetOne carries out one deferred forget, and that of a purpose's token keys
 // with it: these wait by an entry of their own, so that none is left if the process
 // dies in between.
-func (k *Keyring) forgetOne(ctx context.Context, w waiting) (Receipt, error) {
+func (k *Keyring) forgetOne(ctx context.Context, w waiting, s *Subject) (Receipt, error) {
+	purpose, unnamed := k.nameOf(ctx, w.pid)
+	if unnamed != nil && !errors.Is(unnamed, ErrKeyMissing) {
+		return Receipt{}, unnamed
+	}
 	uncache := func() { k.uncacheParties(map[SRef]struct{}{w.sref: {}}) }
 	r, err := k.forgetBy(ctx, w.sref, w.pid, &w, uncache)
 	if err != nil {
@@ -132,7 +149,18 @@ func (k *Keyring) forgetOne(ctx context.Context, w waiting) (Receipt, error) {
 	if err := k.forgetTokensOf(ctx, w, uncache); err != nil {
 		return r, err
 	}
-	return k.fill(ctx, r, w.sref)
+	var found []Residual
+	var failed error
+	switch {
+	case !k.owesResidues(w.pid):
+	case unnamed != nil: // the store was put back from before its first use
+		failed = fmt.Errorf("lethe: the keys are gone, and what else must go with them is not: %w", unnamed)
+	default:
+		found, failed = k.settleResidues(ctx, forgotten{w.refVer, w.sref, w.pid}, purpose, s)
+	}
+	r, err = k.fill(ctx, r, w.sref)
+	r.Residuals = append(r.Residuals, found...)
+	return r, errors.Join(err, failed)
 }
 
 // forgetTokensOf forgets the token keys of the purpose that w is about, if there are any.
@@ -161,6 +189,14 @@ func (k *Keyring) forgetTokensOf(ctx context.Context, w waiting, uncache func())
 		return nil
 	}
 	return err
+}
+
+// ledgerAhead is how far the ledger's last entry is dated ahead of the clock.
+func (k *Keyring) ledgerAhead() time.Duration {
+	k.led.mu.RLock()
+	defer k.led.mu.RUnlock()
+	seconds := min(k.led.time-k.now().Unix(), int64(math.MaxInt64/time.Second)) // 292 years
+	return max(time.Duration(seconds)*time.Second, 0)
 }
 
 // ledgerTime is the time that holds and grace periods are judged by. It does not go

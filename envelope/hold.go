@@ -60,7 +60,8 @@ func (k *Keyring) Hold(ctx context.Context, s Subject, until time.Time, reason s
 }
 
 // Release ends the subject's hold for a reason and, if that was the last, carries
-// out the forgets it deferred that are due; the receipts are theirs. ErrNotHeld:
+// out the forgets it deferred that are due, with every [Residue]; the receipts are
+// theirs. ErrNotHeld:
 // there is no such hold. After another error the release may be recorded and a
 // forget not carried out: ForgetDue does what is left.
 func (k *Keyring) Release(ctx context.Context, s Subject, reason string) ([]Receipt, error) {
@@ -79,8 +80,7 @@ func (k *Keyring) Release(ctx context.Context, s Subject, reason string) ([]Rece
 	if err != nil {
 		return nil, err
 	}
-	p := k.party(s)
-	return k.forgetWaiting(ctx, &p)
+	return k.forgetWaiting(ctx, &s)
 }
 
 func validReason(reason string) error {

@@ -333,17 +333,21 @@ func TestRunEpochsForgetsWhatIsDue(t *testing.T) {
 	c := &wallClock{}
 	k := w.timed(t, c)
 	ada := seal(t, k, record("ada", "a"))
-	_, err := k.ForgetAfter(t.Context(), person("ada"), time.Minute)
+	asked, err := k.ForgetAfter(t.Context(), person("ada"), time.Minute)
 	require.NoError(t, err)
 	c.set(time.Hour)
 	other := w.timed(t, c)
 	ctx, cancel := context.WithCancel(t.Context())
 	var all errgroup.Group
-	all.Go(func() error { return other.RunEpochs(ctx, envelope.EpochEvents{}) })
+	receipts := make(chan envelope.Receipt, 10)
+	events := envelope.EpochEvents{Forgot: func(r envelope.Receipt) { receipts <- r }}
+	all.Go(func() error { return other.RunEpochs(ctx, events) })
 	require.Eventually(t, func() bool {
 		recs := []envelope.Record{sealedOnly(ada)}
 		return w.ring(t).OpenRecords(t.Context(), recs) == nil && recs[0].Cells[0].Err == envelope.ErrForgotten //nolint:errorlint // not ErrSuspended
 	}, 5*time.Second, 20*time.Millisecond)
 	cancel()
 	require.NoError(t, all.Wait())
+	require.Len(t, receipts, 1)
+	require.Equal(t, asked.Seq, (<-receipts).Asked)
 }

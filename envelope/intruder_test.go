@@ -18,11 +18,15 @@ type intruder struct {
 	db *sql.DB
 }
 
-func (w *epochWorld) intruder() *intruder {
-	db, err := sql.Open("sqlite", filepath.Join(w.dir, "live.db")+"?_pragma=busy_timeout(5000)")
+func (w *epochWorld) intruder() *intruder { return &intruder{w.t, w.sqlite("live.db")} }
+
+// sqlite opens a store's file.
+func (w *epochWorld) sqlite(name string) *sql.DB {
+	db, err := sql.Open("sqlite", filepath.Join(w.dir, name)+"?_pragma=busy_timeout(5000)")
 	require.NoError(w.t, err)
+	db.SetMaxOpenConns(1) // what is attached stays so
 	w.t.Cleanup(func() { _ = db.Close() })
-	return &intruder{w.t, db}
+	return db
 }
 
 func (i *intruder) exec(query string, args ...any) {
@@ -31,7 +35,7 @@ func (i *intruder) exec(query string, args ...any) {
 	require.NoError(i.t, err)
 	n, err := res.RowsAffected()
 	require.NoError(i.t, err)
-	require.True(i.t, n > 0 || strings.HasPrefix(query, "CREATE"), query)
+	require.True(i.t, n > 0 || strings.HasPrefix(query, "CREATE") || strings.HasPrefix(query, "ATTACH"), query)
 }
 
 // keep copies a table aside; back puts rows of it back over what is there.

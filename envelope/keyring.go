@@ -102,6 +102,7 @@ type Keyring struct {
 
 	keyMu sync.RWMutex
 	keys  []kms.Key // the first wraps new roots
+	tried []kms.Key // those of keys that RewrapKEK tried to move to, and failed
 
 	roots  singleflight.Group
 	rootMu sync.RWMutex
@@ -336,13 +337,15 @@ func (k *Keyring) openSystem(ctx context.Context, meta Meta) error {
 // systemKey returns the store's one key of a kind, again while a rewrap of the
 // root is under way.
 func (k *Keyring) systemKey(ctx context.Context, kind KeyKind) ([]byte, error) {
+	var watch staleWatch
 	for attempt := 0; ; attempt++ {
 		key, err := k.systemKeyOnce(ctx, kind)
 		if !errors.Is(err, errStalePage) {
 			return key, err
 		}
+		watch.see(err)
 		if attempt == loadAttempts {
-			return nil, fmt.Errorf("lethe: %w: %w", ErrUnavailable, err)
+			return nil, watch.explain(err, false)
 		}
 		if _, err := k.rootKey(ctx, true); err != nil {
 			return nil, err

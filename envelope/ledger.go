@@ -28,6 +28,7 @@ const (
 	LedgerForgetLater LedgerKind = "forget-later" // a forget to be carried out at Until, when no hold is in the way; suspends
 	LedgerForgetUndo  LedgerKind = "forget-undo"  // takes a forget-later back
 	LedgerMove        LedgerKind = "move"         // records of SRef are moved to the subject To
+	LedgerResidueDone LedgerKind = "residue-done" // what a forget with Scope "residue" left besides the keys is gone
 )
 
 // LedgerEntry is one line of the ledger. It holds no personal data: subjects
@@ -55,7 +56,7 @@ type LedgerEntry struct {
 	Until       int64  `json:"until,omitempty"`       // Unix seconds. erase: when the KMS will have destroyed it; hold: its end, 0 for none; forget-later: when it is due, 0 for at once
 	Incarnation uint64 `json:"incarnation,omitempty"` // restore: the store's new one
 	To          SRef   `json:"to,omitzero"`           // move: the subject that takes over
-	Scope       string `json:"scope,omitempty"`       // root-begin: "" dirty pages and their ancestors, "inner" all inner pages too, "all" every page; hold, release: the reason
+	Scope       string `json:"scope,omitempty"`       // root-begin: "" dirty pages and their ancestors, "inner" all inner pages too, "all" every page; hold, release: the reason; forget: "residue" if something besides the keys is still to be removed
 
 	MAC []byte `json:"mac"`
 }

@@ -14,7 +14,11 @@ import (
 )
 
 // ledgerState is what this process knows from the ledger: the verified head,
-// the forgotten kids, and which pages lost a key in which epoch.
+// the forgotten kids, and which pages lost a key in which epoch. In memory it is about
+// 100 bytes for each key that was ever forgotten, since whoever writes the store can put
+// its row back, and 40 for each page that lost one since the oldest epoch whose handle
+// may still unwrap: never more than the store has pages, also where no handle can be
+// destroyed.
 type ledgerState struct {
 	key *macKey
 
@@ -32,20 +36,21 @@ type ledgerState struct {
 	incarnation uint64 // of the last restore; 0: none
 	restoring   bool   // a store that is behind is worked on, and not served
 	dead        map[KeyID]struct{}
-	dirty       map[PageID]uint64
+	dirty       dirtyPages
 	epochs      map[uint64]*epochState
 	inner       uint64 // the last switched epoch that re-keyed all inner pages
 	// forgot and lifted are the last forget, until it is lifted, and the last
 	// readmission of a whole subject, by entry.
 	forgot, lifted map[forgotten]uint64
 	restraints     map[party]*restraint
+	residues       map[party]map[PID]uint64 // forgets whose Residues have not all run, by entry
 	moved          map[moving]struct{}
 
 	seen, tried atomic.Int64 // by Keyring.clock: when the ledger was last read, and last could not be
 }
 
 func newLedgerState() *ledgerState {
-	return &ledgerState{dead: map[KeyID]struct{}{}, dirty: map[PageID]uint64{}, epochs: map[uint64]*epochState{}, forgot: map[forgotten]uint64{}, lifted: map[forgotten]uint64{}}
+	return &ledgerState{dead: map[KeyID]struct{}{}, dirty: dirtyPages{}, epochs: map[uint64]*epochState{}, forgot: map[forgotten]uint64{}, lifted: map[forgotten]uint64{}, residues: map[party]map[PID]uint64{}}
 }
 
 func (l *ledgerState) opened() bool {
@@ -243,6 +248,7 @@ func (l *ledgerState) learn(e *LedgerEntry) error {
 	case LedgerForget, LedgerForgetMore, LedgerRetire:
 		if e.Kind == LedgerForget {
 			l.forgot[forgotten{e.RefVer, e.SRef, e.PID}] = e.Seq
+			l.owesResidue(e)
 			l.carriedOut(e)
 		}
 		for _, kid := range e.KIDs {
@@ -258,6 +264,9 @@ func (l *ledgerState) learn(e *LedgerEntry) error {
 			l.lifted[forgotten{e.RefVer, e.SRef, 0}] = e.Seq
 		}
 		delete(l.forgot, forgotten{e.RefVer, e.SRef, e.PID})
+		l.residueDone(e)
+	case LedgerResidueDone:
+		l.residueDone(e)
 	case LedgerSuspend, LedgerResume, LedgerHold, LedgerRelease, LedgerForgetLater, LedgerForgetUndo, LedgerMove:
 		l.restrain(e)
 	default:
@@ -471,7 +480,7 @@ func (k *Keyring) apply(ctx context.Context, e *LedgerEntry, prev uint64, head [
 		return k.recordLate(ctx, e, gone)
 	case LedgerReadmit:
 		return k.store.Readmit(ctx, Readmission{Tree: e.Tree, RefVer: e.RefVer, SRef: e.SRef, PID: e.PID, Seq: e.Seq, Prev: prev, Head: head})
-	case LedgerInit, LedgerForgetMore, LedgerRetire, LedgerRootBegin, LedgerRootSwitch, LedgerErase, LedgerErased, LedgerRestore:
+	case LedgerInit, LedgerForgetMore, LedgerRetire, LedgerRootBegin, LedgerRootSwitch, LedgerErase, LedgerErased, LedgerRestore, LedgerResidueDone:
 	case LedgerSuspend, LedgerResume, LedgerHold, LedgerRelease, LedgerForgetLater, LedgerForgetUndo, LedgerMove: // the ledger alone keeps them
 	}
 	return k.store.Advance(ctx, prev, e.Seq, head)
@@ -501,5 +510,6 @@ func (k *Keyring) recordLate(ctx context.Context, e *LedgerEntry, gone []KeyRow)
 		return nil
 	}
 	k.led.addDead(late.KIDs)
+	k.cache.drop(k.led.anyDead) // one made here meanwhile is known to be dead now
 	return k.appendLedger(ctx, late)
 }

@@ -133,7 +133,7 @@ func (k *Keyring) resolveKeeping(ctx context.Context, rows []PageRow, leaves boo
 			suite, aead, gen = parent.suite, parent.aead, parent.gen
 		}
 		if p.ParentGen != gen {
-			return nil, errStalePage
+			return nil, &staleError{p.Parent, p.ParentGen, gen}
 		}
 		key, err := unwrapPage(p, k.id, suite, aead)
 		if err != nil {
@@ -175,7 +175,7 @@ func (k *Keyring) unwrapRow(row *KeyRow, pages map[PageID]*pageKey) ([]byte, err
 		return nil, page.err
 	}
 	if page.gen != row.PageGen {
-		return nil, errStalePage
+		return nil, &staleError{row.Page, row.PageGen, page.gen}
 	}
 	name, ok := k.purposeName(row.PID)
 	if !ok || row.Tree != k.tree || row.Expires != 0 || !row.Suite.valid() || row.State != 1 {

@@ -98,12 +98,14 @@ const (
 	ResidualTokens    = "tokens"    // tokens that stay where they are and can no longer be turned back
 	ResidualSurviving = "surviving" // what this forget could not end
 	ResidualFailed    = "failed"    // a Residue that failed: what it would have removed may be there
+	ResidualPending   = "pending"   // a Residue that a deferred forget could not run: what it would have removed is there
 )
 
 // Receipt returns the receipt of a forget, given its ledger entry, by the ledger
 // as it is now. Called again once [Keyring.EraseDue] has seen the handles destroyed
 // it returns the second receipt, which is Complete. What Residues reported is only
-// on the receipt that Forget returned. It asks the ledger, not the KMS.
+// on the receipt that Forget returned; whether any is still to run is on this one too.
+// It asks the ledger, not the KMS.
 //
 // It returns ErrLedger if the entry is not a forget, or the ledger was changed.
 func (k *Keyring) Receipt(ctx context.Context, seq uint64) (Receipt, error) {
@@ -149,6 +151,9 @@ func (k *Keyring) receipt(ctx context.Context, seq uint64) (Receipt, SRef, error
 	r.Issued = unixTime(k.now().Unix())
 	r.Everywhere = r.Time.Add(promise.Everywhere)
 	r.Residuals = []Residual{{Kind: ResidualTombstone, Note: "a keyed pseudonym of the subject stays in the key store and the ledger, so that nothing is sealed for it again unnoticed"}}
+	if owed := k.led.residues[party{tail[0].RefVer, tail[0].SRef}][tail[0].PID]; owed == seq {
+		r.Residuals = append(r.Residuals, Residual{Kind: ResidualPending, Note: "this forget was carried out later than it was asked for, and not everything was removed that has to go besides the keys: call Forget again"})
+	}
 	r.judge(&promise)
 	return r, tail[0].SRef, nil
 }
@@ -347,12 +352,13 @@ func (k *Keyring) fill(ctx context.Context, r Receipt, sref SRef) (Receipt, erro
 }
 
 // settle makes the receipt of a forget and runs what else must go with the subject.
-func (k *Keyring) settle(ctx context.Context, r Receipt, s Subject, purpose string, all bool) (Receipt, error) {
+func (k *Keyring) settle(ctx context.Context, r Receipt, s Subject, purpose string, pid PID) (Receipt, error) {
 	if r.Deferred { // nothing is gone yet, and nothing else may be
 		return r, nil
 	}
-	r, err := k.fill(ctx, r, k.sref(s.Tenant, s.Kind, s.ID))
-	found, failed := k.residues.forgotten(ctx, s, purpose, all)
+	sref := k.sref(s.Tenant, s.Kind, s.ID)
+	found, failed := k.settleResidues(ctx, forgotten{refVersion, sref, pid}, purpose, &s)
+	r, err := k.fill(ctx, r, sref)
 	r.Residuals = append(r.Residuals, found...)
 	return r, errors.Join(err, failed)
 }

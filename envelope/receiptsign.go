@@ -53,6 +53,10 @@ func pae(payloadType string, payload []byte) []byte {
 // SignReceipt signs a receipt. The signer must have an Ed25519 key (an
 // ed25519.PrivateKey, or one that an HSM keeps). Use a key for receipts only, and
 // publish its public half where whoever asks for a receipt finds it.
+//
+// It refuses a receipt that is not whole: of a call that failed, of RetireIndexKeys,
+// which is not about a person, or made by hand. Ask [Keyring.Receipt] for one by its
+// ledger entry. It does not see whether the receipt is true.
 func SignReceipt(r Receipt, signer crypto.Signer) (SignedReceipt, error) {
 	if signer == nil {
 		return SignedReceipt{}, errors.New("envelope: SignReceipt needs a signer")
@@ -60,6 +64,9 @@ func SignReceipt(r Receipt, signer crypto.Signer) (SignedReceipt, error) {
 	pub, ok := signer.Public().(ed25519.PublicKey)
 	if !ok || len(pub) != ed25519.PublicKeySize {
 		return SignedReceipt{}, fmt.Errorf("envelope: receipts are signed with Ed25519, and the signer's public key is a %T", signer.Public())
+	}
+	if err := r.check(); err != nil {
+		return SignedReceipt{}, fmt.Errorf("envelope: the receipt is not whole, and was not signed: %w: ask Keyring.Receipt for it", err)
 	}
 	payload, err := json.Marshal(r)
 	if err != nil {

@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/cipher"
@@ -20,10 +21,10 @@ type rekeyer struct {
 	opts  CloseOptions
 	out   *Closed
 
-	dirty   map[PageID]uint64 // by the ledger, up to the beginning of the close
-	damaged map[PageID]bool   // pages that do not open, or have keys that do not; left as they are
-	lease   time.Time         // until when it is ours
-	giveUp  bool              // rows that stay older than their parents are damaged
+	dirty   dirtyPages      // up to the beginning of the close
+	damaged map[PageID]bool // pages that do not open, or have keys that do not; left as they are
+	lease   time.Time       // until when it is ours
+	giveUp  bool            // rows of the batch that stay older than their parents are damaged
 }
 
 // rekeyBatch is how many leaves, 64 keys each, one transaction re-keys: few
@@ -74,11 +75,14 @@ func (r *rekeyer) each(ctx context.Context, step string, ids []PageID, size int,
 			return err
 		}
 		began := time.Now()
+		r.giveUp = false
+		var watch staleWatch
 		for attempt := 0; ; attempt++ {
 			err := do(ctx, part)
 			if err == nil {
 				break
 			}
+			watch.see(err)
 			if !errors.Is(err, ErrStoreConflict) && !errors.Is(err, errStalePage) {
 				return storeErr(err)
 			}
@@ -86,7 +90,7 @@ func (r *rekeyer) each(ctx context.Context, step string, ids []PageID, size int,
 				r.giveUp = true // they do not change: they were put back
 			}
 			if attempt == 50 {
-				return fmt.Errorf("lethe: pages of the key tree keep changing, or were put back from an old copy: %w: %w", ErrUnavailable, err)
+				return watch.explain(fmt.Errorf("pages of the key tree keep changing, or were put back from an old copy: %w", err), false)
 			}
 			if err := r.still(ctx); err != nil {
 				return err
@@ -192,24 +196,15 @@ func (r *rekeyer) parentsOf(ctx context.Context, pages []PageRow) (map[PageID]*p
 	return out, nil
 }
 
-// notDirty reports whether a page is none of the leaves that this close re-keys.
-func (r *rekeyer) notDirty(p PageRow) bool {
-	d, listed := r.dirty[p.Page]
-	return p.Level != 0 || p.Gen >= r.epoch || r.damaged[p.Page] || !r.opts.All && p.DirtyEpoch == 0 && (!listed || d < p.Gen)
-}
-
 // leaves re-keys those of the leaves that are still dirty, or all of them.
 func (r *rekeyer) leaves(ctx context.Context, ids []PageID) error {
 	rows, err := r.k.pagesOf(ctx, ids)
 	if err != nil {
 		return err
 	}
-	rows = slices.DeleteFunc(rows, r.notDirty)
+	rows = slices.DeleteFunc(rows, func(p PageRow) bool { return !r.toRekey(&p) })
 	if len(rows) == 0 {
 		return nil
-	}
-	if err := r.noteMarked(ctx, rows); err != nil {
-		return err
 	}
 	parents, err := r.parentsOf(ctx, rows)
 	if err != nil {
@@ -451,7 +446,7 @@ func (r *rekeyer) node(ctx context.Context, p *PageRow, parent, own *pageKey) er
 // childKey unwraps the key of a page under its parent's.
 func (r *rekeyer) childKey(c *PageRow, parent *pageKey) ([]byte, error) {
 	if c.ParentGen != parent.gen {
-		return nil, errStalePage
+		return nil, &staleError{c.Parent, c.ParentGen, parent.gen}
 	}
 	if !c.Suite.valid() {
 		return nil, fmt.Errorf("%w: page %d has unknown suite %d", ErrDecrypt, c.Page, c.Suite)
@@ -485,31 +480,12 @@ func (r *rekeyer) scan(ctx context.Context, do func(rows []PageRow) error) error
 func (r *rekeyer) verify(ctx context.Context) error {
 	gens := map[PageID]uint64{}  // of inner pages
 	under := map[PageID]uint64{} // the youngest of the re-keyed children
+	var left []PageRow
 	n := 0
 	err := r.scan(ctx, func(rows []PageRow) error {
-		var keys map[PageID]*pageKey
-		for attempt := 0; ; attempt++ {
-			var err error
-			if keys, err = r.resolve(ctx, rows, false); err == nil {
-				break
-			}
-			if !errors.Is(err, errStalePage) {
-				return err
-			}
-			if err := r.still(ctx); err != nil {
-				return err
-			}
-			if attempt == staleAttempts && !r.opts.LeaveDamaged {
-				return fmt.Errorf("%w: a page of the key store was put back from an old copy", ErrDecrypt)
-			}
-			r.giveUp = r.giveUp || attempt == staleAttempts
-			ids := make([]PageID, len(rows))
-			for i := range rows {
-				ids[i] = rows[i].Page
-			}
-			if rows, err = r.k.pagesOf(ctx, ids); err != nil {
-				return err
-			}
+		rows, keys, err := r.unwrapAll(ctx, rows)
+		if err != nil {
+			return err
 		}
 		for i := range rows {
 			p := &rows[i]
@@ -517,13 +493,14 @@ func (r *rekeyer) verify(ctx context.Context) error {
 				if err := r.leave(p.Page, err); err != nil {
 					return err
 				}
+				left = append(left, *p)
 				continue
 			}
 			if p.Level > 0 {
 				gens[p.Page] = p.Gen
 			}
-			d, listed := r.dirty[p.Page]
-			if listed && d >= p.Gen && !r.damaged[p.Page] {
+			_, listed := r.dirty[p.Page]
+			if r.dirty.stale(p) && !r.damaged[p.Page] {
 				return fmt.Errorf("envelope: page %d was missed: the epoch is not closed; report this", p.Page)
 			}
 			if (listed || p.Level > 0 && p.Gen == r.epoch) && p.Parent != 0 {
@@ -536,6 +513,9 @@ func (r *rekeyer) verify(ctx context.Context) error {
 		}
 		return r.renew(ctx, "check")
 	})
+	if err == nil {
+		err = r.stillDamaged(ctx, left)
+	}
 	if err != nil {
 		return err
 	}
@@ -545,5 +525,63 @@ func (r *rekeyer) verify(ctx context.Context) error {
 		}
 	}
 	r.out.Checked = n
+	return nil
+}
+
+// unwrapAll unwraps the keys of pages, which it reads again while they change. One that
+// does not open has an err; one that stays older than its parent too, if that is to
+// be left as it is.
+func (r *rekeyer) unwrapAll(ctx context.Context, rows []PageRow) ([]PageRow, map[PageID]*pageKey, error) {
+	r.giveUp = false
+	ids := make([]PageID, len(rows))
+	for i := range rows {
+		ids[i] = rows[i].Page
+	}
+	for attempt := 0; ; attempt++ {
+		keys, err := r.resolve(ctx, rows, false)
+		if err == nil || !errors.Is(err, errStalePage) {
+			return rows, keys, err
+		}
+		if err := r.still(ctx); err != nil {
+			return nil, nil, err
+		}
+		if attempt == staleAttempts && !r.opts.LeaveDamaged {
+			return nil, nil, fmt.Errorf("%w: a page of the key store was put back from an old copy", ErrDecrypt)
+		}
+		r.giveUp = attempt == staleAttempts
+		if err := pause(ctx, time.Duration(attempt)*5*time.Millisecond); err != nil {
+			return nil, nil, err
+		}
+		if rows, err = r.k.pagesOf(ctx, ids); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// stillDamaged reads the pages again that the check left out. One that has changed, or
+// opens now, was not damaged but being written, and has not been checked.
+func (r *rekeyer) stillDamaged(ctx context.Context, left []PageRow) error {
+	for part := range slices.Chunk(left, 1000) {
+		was := make(map[PageID]*PageRow, len(part))
+		ids := make([]PageID, len(part))
+		for i := range part {
+			was[part[i].Page], ids[i] = &part[i], part[i].Page
+		}
+		rows, err := r.k.pagesOf(ctx, ids)
+		if err != nil {
+			return err
+		}
+		r.giveUp = true
+		keys, err := r.resolve(ctx, rows, false)
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			p, old := &rows[i], was[rows[i].Page]
+			if keys[p.Page].err == nil || p.Gen != old.Gen || p.ParentGen != old.ParentGen || !bytes.Equal(p.Wrapped, old.Wrapped) {
+				return fmt.Errorf("lethe: pages of the key tree keep changing, so that they cannot be checked: call again: %w", ErrUnavailable)
+			}
+		}
+	}
 	return nil
 }

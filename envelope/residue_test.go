@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -56,4 +57,121 @@ func TestResiduesRunUntilTheyAreDone(t *testing.T) {
 	_, err = k.ForgetPurpose(t.Context(), person("bob"), "billing")
 	require.NoError(t, err)
 	require.Equal(t, "bob/billing", other.calls[len(other.calls)-1])
+}
+
+// byPseudonym is a residue that needs no more than the pseudonym.
+type byPseudonym struct {
+	residue
+	refs []envelope.SRef
+}
+
+func (r *byPseudonym) ForgottenPseudonym(ctx context.Context, ref envelope.SRef, purpose string, all bool) ([]envelope.Residual, error) {
+	r.refs = append(r.refs, ref)
+	return r.Forgotten(ctx, envelope.Subject{ID: "?"}, purpose, all)
+}
+
+func (*byPseudonym) String() string { return "table by pseudonym" }
+
+// A deferred forget that comes due runs the residues that need the pseudonym only.
+// The receipt and the status name what is left until a Forget has run the others, also
+// after a restart.
+func TestResiduesOfADeferredForget(t *testing.T) {
+	w := newWorld(t)
+	c := &wallClock{}
+	k := w.timed(t, c)
+	able, other := &byPseudonym{}, &residue{}
+	k.AddResidue(able)
+	k.AddResidue(other)
+	ref, err := k.Pseudonym(person("ada"))
+	require.NoError(t, err)
+	seal(t, k, record("ada", "a"))
+	_, err = k.ForgetAfter(t.Context(), person("ada"), time.Hour)
+	require.NoError(t, err)
+	c.set(2 * time.Hour)
+	done, err := k.ForgetDue(t.Context())
+	require.NoError(t, err)
+	require.Len(t, done, 1)
+	require.Equal(t, []envelope.SRef{ref}, able.refs)
+	require.Empty(t, other.calls)
+	pending := 0
+	for _, r := range done[0].Residuals {
+		if r.Kind == envelope.ResidualPending {
+			pending++
+		}
+	}
+	require.Equal(t, 2, pending, "the residue, and that the ledger waits for it: %+v", done[0].Residuals)
+
+	_, err = k.ForgetDue(t.Context())
+	require.NoError(t, err)
+	require.Len(t, able.refs, 1, "no use before somebody knows the subject")
+	k = w.timed(t, c)
+	k.AddResidue(able)
+	k.AddResidue(other)
+	st, err := k.Status(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []uint64{done[0].Seq}, st.Residues)
+	require.Contains(t, st.String(), "forgets that left something besides the keys, to be called again: 1")
+
+	again, err := k.Forget(t.Context(), person("ada"))
+	require.NoError(t, err)
+	require.True(t, again.Already)
+	require.Equal(t, []string{"ada/all"}, other.calls)
+	for _, r := range again.Residuals {
+		require.NotEqual(t, envelope.ResidualPending, r.Kind)
+	}
+	st, err = w.timed(t, c).Status(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, st.Residues)
+	entries, err := w.ledger.Read(t.Context(), 0)
+	require.NoError(t, err)
+	require.NoError(t, envelope.VerifyAgainstLedger(again, entries))
+}
+
+// One that fails is tried again by ForgetDue, and by Readmit, which does not lift the
+// forget before it is done. Release knows the subject.
+func TestResiduesOfADeferredForgetAreTriedAgain(t *testing.T) {
+	w := newWorld(t)
+	c := &wallClock{}
+	k := w.timed(t, c)
+	able := &byPseudonym{residue: residue{err: errors.New("away")}}
+	k.AddResidue(able)
+	later := func(id string) {
+		seal(t, k, record(id, "a"))
+		_, err := k.ForgetAfter(t.Context(), person(id), time.Hour)
+		require.NoError(t, err)
+	}
+	owed := func() int {
+		st, err := k.Status(t.Context())
+		require.NoError(t, err)
+		return len(st.Residues)
+	}
+	later("ada")
+	later("bob")
+	c.set(2 * time.Hour)
+	done, err := k.ForgetDue(t.Context())
+	require.ErrorIs(t, err, able.err)
+	require.Len(t, done, 2)
+	require.Equal(t, 2, owed())
+	err = k.Readmit(t.Context(), person("bob"))
+	require.ErrorIs(t, err, able.err)
+	require.ErrorContains(t, err, "not readmitted")
+	able.err = nil
+	require.NoError(t, k.Readmit(t.Context(), person("bob")))
+	require.Equal(t, 1, owed())
+	_, err = k.ForgetDue(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, owed())
+
+	other := &residue{}
+	k.AddResidue(other)
+	seal(t, k, withPurpose(record("eve", "a"), "marketing"))
+	require.NoError(t, k.Hold(t.Context(), person("eve"), time.Time{}, "case"))
+	r, err := k.ForgetPurpose(t.Context(), person("eve"), "marketing")
+	require.NoError(t, err)
+	require.True(t, r.Deferred)
+	released, err := k.Release(t.Context(), person("eve"), "case")
+	require.NoError(t, err)
+	require.Len(t, released, 1)
+	require.Equal(t, []string{"eve/marketing"}, other.calls)
+	require.Zero(t, owed())
 }

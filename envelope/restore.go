@@ -23,7 +23,7 @@ type RestoreOptions struct {
 type Restored struct {
 	Behind      uint64 // entries of the ledger that the backup had not seen
 	FromEpoch   uint64 // that the backup was in
-	Incarnation uint64
+	Incarnation uint64 // of the store now: the ledger gives each restore another
 	Closed      Closed
 }
 
@@ -74,13 +74,21 @@ func Restore(ctx context.Context, store Store, key kms.Key, opts Options, ropts 
 		}
 		return out, k.catchUp(ctx)
 	}
-	if err := store.Reincarnate(ctx, meta.Incarnation); err != nil {
-		return out, storeErr(err)
-	}
-	out.Incarnation++
-	if err := k.appendLedger(ctx, &LedgerEntry{Kind: LedgerRestore, Tree: k.tree, Epoch: root.epoch, Incarnation: out.Incarnation}); err != nil {
+	// The ledger gives the number, which the backup cannot: it may be put back twice.
+	e := &LedgerEntry{Kind: LedgerRestore, Tree: k.tree, Epoch: root.epoch}
+	err = k.appendLedgerIf(ctx, e, func() error {
+		k.led.mu.RLock()
+		defer k.led.mu.RUnlock()
+		e.Incarnation = max(meta.Incarnation, k.led.incarnation) + 1
+		return nil
+	})
+	if err != nil {
 		return out, err
 	}
+	if err := store.Reincarnate(ctx, meta.Incarnation, e.Incarnation); err != nil {
+		return out, storeErr(err)
+	}
+	out.Incarnation = e.Incarnation
 	k.keyMu.RLock()
 	kek := k.keys[0]
 	k.keyMu.RUnlock()

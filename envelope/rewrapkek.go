@@ -35,13 +35,31 @@ func (k *Keyring) RewrapKEK(ctx context.Context, key kms.Key) error {
 	return nil
 }
 
-// addKey puts a KMS key behind the others.
+// keptTried is how many keys of moves that failed are kept.
+const keptTried = 4
+
+// addKey puts a KMS key behind the others, for a move that may fail: in place of an
+// earlier one of the same URI that was added so, and of the oldest of too many. What is
+// added is kept after a failure, since the switch may have happened, and since the handle
+// that was made under it is to be destroyed.
 func (k *Keyring) addKey(key kms.Key) {
 	k.keyMu.Lock()
 	defer k.keyMu.Unlock()
-	if !slices.Contains(k.keys, key) {
-		k.keys = append(slices.Clone(k.keys), key)
+	if slices.Contains(k.keys, key) {
+		return
 	}
+	k.keys = slices.Clone(k.keys)
+	uri := keyURI(key)
+	again := slices.IndexFunc(k.tried, func(old kms.Key) bool { return uri != "" && keyURI(old) == uri })
+	if again < 0 && len(k.tried) == keptTried {
+		again = 0
+	}
+	if again >= 0 {
+		old := k.tried[again]
+		k.tried = slices.Delete(k.tried, again, again+1)
+		k.keys = slices.DeleteFunc(k.keys, func(key kms.Key) bool { return key == old })
+	}
+	k.keys, k.tried = append(k.keys, key), append(k.tried, key)
 }
 
 // useKey puts a KMS key before the others. It replaces one of the same URI, so
@@ -57,6 +75,7 @@ func (k *Keyring) useKey(key kms.Key) {
 		}
 	}
 	k.keys = keys
+	k.tried = slices.DeleteFunc(k.tried, func(old kms.Key) bool { return !slices.Contains(keys[1:], old) })
 }
 
 // switchedTo reports whether a Rekey that failed was committed nevertheless.

@@ -194,7 +194,7 @@ func (k *Keyring) unwrapRoot(ctx context.Context, epoch uint64, rows []RootRow) 
 		}
 	}
 	if failure == nil {
-		failure = fmt.Errorf("%w: it has no active root for epoch %d", ErrKeyMissing, epoch)
+		failure = fmt.Errorf("lethe: the key store has no active root for epoch %d, which it is in: its tables are of different moments: put all of them back from one backup, then call envelope.Restore: %w", epoch, ErrKeyMissing)
 	}
 	return nil, nil, failure
 }

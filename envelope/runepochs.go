@@ -6,10 +6,15 @@ import (
 	"time"
 )
 
-// EpochEvents are told what RunEpochs does. Both may be nil.
+// EpochEvents are told what RunEpochs does, by the goroutine that runs it, which waits
+// for them to return. Each may be nil.
 type EpochEvents struct {
 	Closed func(Closed) // an epoch was closed
 	Failed func(error)  // a close, an erasure or a deferred forget failed; it is tried again
+	// Forgot has the receipt of a deferred forget that came due; Asked says which
+	// request it answers. It is called once for each, in the process that carried it
+	// out; if that dies before, [Keyring.Receipt] makes it again from the ledger.
+	Forgot func(Receipt)
 }
 
 // RunEpochs closes epochs when they are as old as Options.Epochs.Every and
@@ -27,7 +32,7 @@ func (k *Keyring) RunEpochs(ctx context.Context, events EpochEvents) error {
 		if err := pause(ctx, wait); err != nil {
 			return nil //nolint:nilerr // ctx ended, as announced
 		}
-		did, err := k.runEpoch(ctx)
+		did, err := k.runEpoch(ctx, events.Forgot)
 		switch {
 		case errors.Is(err, ErrClosed):
 			return err
@@ -58,8 +63,13 @@ func (k *Keyring) pollEvery() time.Duration {
 }
 
 // runEpoch does what is due now. A forget that fails does not keep an epoch open.
-func (k *Keyring) runEpoch(ctx context.Context) (*Closed, error) {
-	_, due := k.ForgetDue(ctx)
+func (k *Keyring) runEpoch(ctx context.Context, forgot func(Receipt)) (*Closed, error) {
+	receipts, due := k.ForgetDue(ctx)
+	for i := range receipts {
+		if forgot != nil {
+			forgot(receipts[i])
+		}
+	}
 	closed, err := k.closeDue(ctx)
 	if err == nil {
 		err = due

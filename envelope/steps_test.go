@@ -102,8 +102,8 @@ func (s steppedStore) UpdateRoots(ctx context.Context, roots []envelope.RootRow)
 	return s.step("UpdateRoots", func() error { return s.Store.UpdateRoots(ctx, roots) })
 }
 
-func (s steppedStore) Reincarnate(ctx context.Context, old uint64) error {
-	return s.step("Reincarnate", func() error { return s.Store.Reincarnate(ctx, old) })
+func (s steppedStore) Reincarnate(ctx context.Context, old, next uint64) error {
+	return s.step("Reincarnate", func() error { return s.Store.Reincarnate(ctx, old, next) })
 }
 
 func (s steppedStore) Claim(ctx context.Context, l envelope.Lease, now time.Time) error {

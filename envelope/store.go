@@ -53,7 +53,7 @@ const (
 type Meta struct {
 	StoreID     StoreID
 	Schema      uint32 // version of the tables
-	Incarnation uint64 // 1 at Init, raised by a restore
+	Incarnation uint64 // 1 at Init; every restore gives another, higher one
 	AppliedSeq  uint64 // the last ledger entry applied; 0 until Init is complete
 	LedgerHead  []byte // hash of that entry, 32 bytes; nil at 0
 }
@@ -319,8 +319,8 @@ type Store interface {
 	// (Tree, Epoch, WrapNo). Wraps that do not exist are skipped. Wrapped becomes
 	// empty where State is RootDestroyed.
 	UpdateRoots(ctx context.Context, roots []RootRow) error
-	// Reincarnate raises Meta.Incarnation from old to old+1, else ErrStoreConflict.
-	Reincarnate(ctx context.Context, old uint64) error
+	// Reincarnate raises Meta.Incarnation from old to next, else ErrStoreConflict.
+	Reincarnate(ctx context.Context, old, next uint64) error
 	// Claim takes or renews the lease of l.Tree, or returns ErrLeased while another
 	// Owner's is valid at now. An l.Until that is not after now gives it back.
 	Claim(ctx context.Context, l Lease, now time.Time) error

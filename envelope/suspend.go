@@ -19,7 +19,9 @@ var (
 )
 
 // Suspend stops all use of the subject's keys until Resume: whatever is opened or
-// sealed for it, tokens included, gives ErrSuspended. Unlike Forget it destroys
+// sealed for it, tokens under its own key included, gives ErrSuspended. Tokens that are
+// made with a tenant's key (tokenize.ScopeTenant) go on: nothing about them is the
+// subject's, and who asks for them need not say whose they are. Unlike Forget it destroys
 // nothing. It holds in this process when it returns, in others after at most
 // Options.CacheTTL, and across restarts and restores, since the ledger records it;
 // the store need not answer. Calls under way when it returns may still finish.

@@ -46,6 +46,8 @@ type Eraser interface {
 	// NewHandle makes a handle. label, 1 to 48 of a-z, 0-9 and "-", is different
 	// for every store and epoch; a KMS that names its keys uses it. A call that is
 	// repeated, since its outcome is unknown, returns the same handle or a further one.
+	// A caller that dies right after it leaves a handle that nobody knows of. Nothing is
+	// wrapped under it; see envelope.Keyring.Handles for how to find it.
 	NewHandle(ctx context.Context, label string) (handle string, err error)
 	// HandleKey returns a Key that wraps under the handle and no other. It does
 	// not ask the KMS. An error means that the handle is not one of this KEK's.

@@ -94,7 +94,8 @@ const (
 	ScopeSubject Scope = iota
 	// ScopeTenant is one key for the whole tenant. Equal values have equal tokens
 	// whoever they are of, so that tables can be joined on them, and nobody's tokens
-	// can be forgotten: only ForgetTokenKey of the Keyring ends them, all at once.
+	// can be forgotten: only ForgetTokenKey of the Keyring ends them, all at once. Nor does
+	// a suspension of the subject stop them: they are not bound to one.
 	ScopeTenant
 )
 

@@ -149,15 +149,15 @@ func (s *Store) advance(prev, seq uint64, head []byte) error {
 }
 
 // Reincarnate implements envelope.Store.
-func (s *Store) Reincarnate(ctx context.Context, old uint64) error {
+func (s *Store) Reincarnate(ctx context.Context, old, next uint64) error {
 	if err := s.begin(ctx, true); err != nil {
 		return err
 	}
 	defer s.mu.Unlock()
-	if s.meta.Incarnation != old {
+	if s.meta.Incarnation != old || next <= old {
 		return envelope.ErrStoreConflict
 	}
-	s.meta.Incarnation++
+	s.meta.Incarnation = next
 	return nil
 }
 

@@ -34,7 +34,12 @@ type Table struct {
 	// to Tenant, and a forget of another tenant's subject leaves the table alone.
 	TenantColumn string
 	Tenant       string
-	Columns      []Column
+	// PseudonymColumn is optional: it holds the 16 bytes of envelope.Keyring.Pseudonym
+	// of each row's subject, in a column of bytes (BLOB, BYTEA). Index it. With it the table
+	// is also cleaned when a deferred forget comes due, of which nothing else is known.
+	// Rows where it is NULL are not found then.
+	PseudonymColumn string
+	Columns         []Column
 }
 
 // Column is a blind index.
@@ -50,7 +55,7 @@ type Residue struct {
 	label string
 }
 
-var _ envelope.Residue = (*Residue)(nil)
+var _ envelope.PseudonymResidue = (*Residue)(nil)
 
 // New checks the table's names; whether the database has them shows at the first
 // forget. Statements run on db with a parameter each for the id and the tenant.
@@ -78,13 +83,16 @@ func New(db Execer, t Table) (*Residue, error) {
 			errs = append(errs, errors.New("Table.Tenant is for a table without a TenantColumn"))
 		}
 	}
+	if t.PseudonymColumn != "" {
+		check("PseudonymColumn", t.PseudonymColumn)
+	}
 	if t.Kind == "" {
 		errs = append(errs, errors.New("Table.Kind is required: the subject= of the table's tag"))
 	}
 	if len(t.Columns) == 0 {
 		errs = append(errs, errors.New("Table.Columns are required"))
 	}
-	seen := map[string]bool{t.SubjectColumn: true, t.TenantColumn: true}
+	seen := map[string]bool{t.SubjectColumn: true, t.TenantColumn: true, t.PseudonymColumn: true}
 	for _, c := range t.Columns {
 		check("Columns", c.Name)
 		if seen[c.Name] {
@@ -113,6 +121,32 @@ func (r *Residue) Forgotten(ctx context.Context, s envelope.Subject, purpose str
 	if s.Kind != t.Kind || t.TenantColumn == "" && s.Tenant != t.Tenant {
 		return nil, nil
 	}
+	where, args := "x."+quote(t.SubjectColumn)+" = $1", []any{s.ID}
+	switch {
+	case t.TenantColumn == "":
+	case s.Tenant == "":
+		// Cast, since '' is no value of a column of UUIDs or numbers.
+		column := "x." + quote(t.TenantColumn)
+		where += " AND (" + column + " IS NULL OR CAST(" + column + " AS TEXT) = '')"
+	default:
+		where += " AND x." + quote(t.TenantColumn) + " = $2"
+		args = append(args, s.Tenant)
+	}
+	return r.clean(ctx, purpose, all, where, args)
+}
+
+// ForgottenPseudonym implements envelope.PseudonymResidue, of a table with a
+// PseudonymColumn: the same by that column.
+func (r *Residue) ForgottenPseudonym(ctx context.Context, ref envelope.SRef, purpose string, all bool) ([]envelope.Residual, error) {
+	if r.table.PseudonymColumn == "" {
+		return nil, errors.ErrUnsupported
+	}
+	return r.clean(ctx, purpose, all, "x."+quote(r.table.PseudonymColumn)+" = $1", []any{ref[:]})
+}
+
+// clean makes the columns of a purpose, or all, NULL in the rows that where names.
+func (r *Residue) clean(ctx context.Context, purpose string, all bool, where string, args []any) ([]envelope.Residual, error) {
+	t := &r.table
 	var names, set, full []string
 	for _, c := range t.Columns {
 		if all || c.Purpose == purpose {
@@ -130,19 +164,8 @@ func (r *Residue) Forgotten(ctx context.Context, s envelope.Subject, purpose str
 	}
 	// Columns are qualified: SQLite takes a quoted name that stands alone, and that no
 	// column has, for a text.
-	query := "UPDATE " + table + " AS x SET " + strings.Join(set, ", ") + " WHERE x." + quote(t.SubjectColumn) + " = $1"
-	args := []any{s.ID}
-	switch {
-	case t.TenantColumn == "":
-	case s.Tenant == "":
-		// Cast, since '' is no value of a column of UUIDs or numbers.
-		column := "x." + quote(t.TenantColumn)
-		query += " AND (" + column + " IS NULL OR CAST(" + column + " AS TEXT) = '')"
-	default:
-		query += " AND x." + quote(t.TenantColumn) + " = $2"
-		args = append(args, s.Tenant)
-	}
-	res, err := r.db.ExecContext(ctx, query+" AND ("+strings.Join(full, " OR ")+")", args...)
+	query := "UPDATE " + table + " AS x SET " + strings.Join(set, ", ") + " WHERE " + where + " AND (" + strings.Join(full, " OR ") + ")"
+	res, err := r.db.ExecContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("sqlresidue: the index columns of %s could not be made NULL: %w", r.label, failure(ctx, err))
 	}

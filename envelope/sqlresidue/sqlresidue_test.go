@@ -3,6 +3,7 @@ package sqlresidue_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/lethe-go/lethe/envelope"
+	"github.com/lethe-go/lethe/envelope/envelopetest"
 	"github.com/lethe-go/lethe/envelope/sqlresidue"
 )
 
@@ -94,6 +96,55 @@ func TestForgotten(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A deferred forget that comes due knows the pseudonym only. A table that has it is
+// cleaned then; another at the next Forget, and until then the receipt and the status
+// say that it is not.
+func TestADeferredForget(t *testing.T) {
+	databases(t, "TEXT", func(t *testing.T, db *sql.DB, name string) {
+		ring := envelopetest.NewKeyring(t)
+		quoted := `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+		kind := "BLOB"
+		if strings.HasSuffix(t.Name(), "postgres") {
+			kind = "BYTEA"
+		}
+		_, err := db.ExecContext(t.Context(), "ALTER TABLE "+quoted+" ADD COLUMN who_ref "+kind)
+		require.NoError(t, err)
+		who := envelope.Subject{Kind: "customer", ID: "1"}
+		ref, err := ring.Pseudonym(who)
+		require.NoError(t, err)
+		_, err = db.ExecContext(t.Context(), "UPDATE "+quoted+` SET who_ref = $1 WHERE "Who" = $2 AND tenant IS NULL`, ref[:], "1")
+		require.NoError(t, err)
+		by := table(name)
+		by.PseudonymColumn = "who_ref"
+		r, err := sqlresidue.New(db, by)
+		require.NoError(t, err)
+		ring.AddResidue(r)
+
+		require.NoError(t, ring.Hold(t.Context(), who, time.Now().Add(time.Second), "case"))
+		receipt, err := ring.Forget(t.Context(), who)
+		require.NoError(t, err)
+		require.True(t, receipt.Deferred)
+		emails, names, _ := left(t, db, name)
+		require.Equal(t, []int{3, 3}, []int{emails, names}, "it is held")
+		require.Eventually(t, func() bool {
+			done, err := ring.ForgetDue(t.Context())
+			require.NoError(t, err)
+			if len(done) == 1 {
+				require.Contains(t, done[0].Residuals, envelope.Residual{Kind: envelope.ResidualColumns, Name: name, Count: 1, Note: "made NULL: email_idx, name_idx"})
+			}
+			return len(done) == 1
+		}, 10*time.Second, 100*time.Millisecond)
+		emails, names, others := left(t, db, name)
+		require.Equal(t, []int{2, 2, 3}, []int{emails, names, others})
+
+		// Without the column.
+		plain, err := sqlresidue.New(db, table(name))
+		require.NoError(t, err)
+		_, err = plain.ForgottenPseudonym(t.Context(), ref, "", true)
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+	})
 }
 
 func TestATableOfOneTenant(t *testing.T) {

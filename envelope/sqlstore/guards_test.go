@@ -208,7 +208,7 @@ func methods(ctx context.Context, s *sqlstore.Store) map[string]error {
 	_, errs["PagesAfter"] = s.PagesAfter(ctx, 1, 0, 1)
 	_, errs["Roots"] = s.Roots(ctx, 1)
 	errs["UpdateRoots"] = s.UpdateRoots(ctx, []envelope.RootRow{{Tree: 1}})
-	errs["Reincarnate"] = s.Reincarnate(ctx, 1)
+	errs["Reincarnate"] = s.Reincarnate(ctx, 1, 2)
 	errs["Claim"] = s.Claim(ctx, envelope.Lease{Tree: 1, Owner: "o"}, time.Now())
 	_, errs["LeaseOf"] = s.LeaseOf(ctx, 1)
 	return errs

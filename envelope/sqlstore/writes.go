@@ -133,9 +133,12 @@ func (s *Store) Advance(ctx context.Context, prev, seq uint64, head []byte) erro
 }
 
 // Reincarnate implements envelope.Store.
-func (s *Store) Reincarnate(ctx context.Context, old uint64) error {
+func (s *Store) Reincarnate(ctx context.Context, old, next uint64) error {
+	if next <= old {
+		return envelope.ErrStoreConflict
+	}
 	return s.write(ctx, func(q querier) error {
-		return s.replace(ctx, q, "UPDATE lethe_meta SET incarnation = ? WHERE incarnation = ?", int64(old+1), int64(old))
+		return s.replace(ctx, q, "UPDATE lethe_meta SET incarnation = ? WHERE incarnation = ?", int64(next), int64(old))
 	})
 }
 

@@ -86,7 +86,7 @@ func testReincarnate(t *testing.T, b Backend) {
 	s := populated(t, b)
 	must(t, s.Advance(t.Context(), 0, 3, head(3)))
 	won := 0
-	for _, err := range parallel(t, b, 12, func(s envelope.Store, _ int) error { return s.Reincarnate(t.Context(), 1) }) {
+	for _, err := range parallel(t, b, 12, func(s envelope.Store, _ int) error { return s.Reincarnate(t.Context(), 1, 2) }) {
 		if err == nil {
 			won++
 		} else {
@@ -94,11 +94,12 @@ func testReincarnate(t *testing.T, b Backend) {
 		}
 	}
 	equal(t, "winners", won, 1)
-	must(t, s.Reincarnate(t.Context(), 2))
-	want(t, s.Reincarnate(t.Context(), 1), envelope.ErrStoreConflict)
+	must(t, s.Reincarnate(t.Context(), 2, 7))
+	want(t, s.Reincarnate(t.Context(), 1, 8), envelope.ErrStoreConflict)
+	want(t, s.Reincarnate(t.Context(), 7, 7), envelope.ErrStoreConflict)
 	m, err := s.Meta(t.Context())
 	must(t, err)
-	equal(t, "meta", m, envelope.Meta{StoreID: storeID, Schema: 1, Incarnation: 3, AppliedSeq: 3, LedgerHead: head(3)})
+	equal(t, "meta", m, envelope.Meta{StoreID: storeID, Schema: 1, Incarnation: 7, AppliedSeq: 3, LedgerHead: head(3)})
 }
 
 func testRoots(t *testing.T, b Backend) {
@@ -147,7 +148,7 @@ func closing(ctx context.Context, s envelope.Store) map[string]func() error {
 		"PagesAfter":  func() error { _, err := s.PagesAfter(ctx, tree, 0, 1); return err },
 		"Roots":       func() error { _, err := s.Roots(ctx, tree); return err },
 		"UpdateRoots": func() error { return s.UpdateRoots(ctx, []envelope.RootRow{root(1)}) },
-		"Reincarnate": func() error { return s.Reincarnate(ctx, 1) },
+		"Reincarnate": func() error { return s.Reincarnate(ctx, 1, 2) },
 		"Claim":       func() error { return s.Claim(ctx, lease("a", created.Add(time.Hour)), created) },
 		"LeaseOf":     func() error { _, err := s.LeaseOf(ctx, tree); return err },
 	}

@@ -211,8 +211,8 @@ func (s *faultyStore) UpdateRoots(ctx context.Context, roots []envelope.RootRow)
 	return s.call(ctx, func(ctx context.Context) error { return s.Store.UpdateRoots(ctx, roots) })
 }
 
-func (s *faultyStore) Reincarnate(ctx context.Context, old uint64) error {
-	return s.call(ctx, func(ctx context.Context) error { return s.Store.Reincarnate(ctx, old) })
+func (s *faultyStore) Reincarnate(ctx context.Context, old, next uint64) error {
+	return s.call(ctx, func(ctx context.Context) error { return s.Store.Reincarnate(ctx, old, next) })
 }
 
 func (s *faultyStore) Claim(ctx context.Context, l envelope.Lease, now time.Time) error {

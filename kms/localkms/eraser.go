@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -133,6 +134,21 @@ func (k *Key) Erasure(ctx context.Context, handle string) (kms.Erasure, error) {
 		return kms.Erasure{}, k.sort(ctx, "erasure", err)
 	}
 	return kms.Erasure{State: kms.HandleDestroyed}, nil
+}
+
+// Handles lists the handles that the file has, ascending: live ones, whoever made
+// them. Those that no ledger names, while no epoch is being closed, were made by a
+// close that died at once; see Handles of envelope.Keyring. Errors are as those of
+// [Key.Destroy].
+func (k *Key) Handles(ctx context.Context) ([]string, error) {
+	if err := k.Reload(ctx); err != nil {
+		return nil, k.sort(ctx, "list handles", err)
+	}
+	var out []string
+	for _, id := range slices.Sorted(maps.Keys(k.state.Load().handles)) {
+		out = append(out, handleName(id))
+	}
+	return out, nil
 }
 
 // sort gives an error of the file its kind.
