@@ -43,6 +43,35 @@ func percentile(d []time.Duration, p float64) time.Duration {
 	return d[min(len(d)-1, int(float64(len(d))*p))]
 }
 
+type relation struct {
+	name  string
+	bytes int64
+}
+
+// atRest is what the store takes on disk, and in PostgreSQL the largest tables and indexes of it.
+func atRest(t *testing.T, d database) (total int64, largest []relation) {
+	t.Helper()
+	if d.path != "" {
+		require.NoError(t, d.raw.QueryRowContext(t.Context(), "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()").Scan(&total))
+		return total, nil
+	}
+	rows, err := d.raw.QueryContext(t.Context(), `SELECT relname, CASE relkind WHEN 'r' THEN pg_table_size(c.oid) ELSE pg_relation_size(c.oid) END AS size
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'i') ORDER BY size DESC`)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, rows.Close()) }()
+	for rows.Next() {
+		var r relation
+		require.NoError(t, rows.Scan(&r.name, &r.bytes))
+		total += r.bytes
+		if len(largest) < 6 {
+			largest = append(largest, r)
+		}
+	}
+	require.NoError(t, rows.Err())
+	return total, largest
+}
+
 // What forgetting and closing an epoch cost while a load runs:
 //
 //	go test ./envelope/sqlstore -run EpochAtScale -v -subjects 1000000 -timeout 1h
@@ -76,13 +105,11 @@ func TestEpochAtScale(t *testing.T) {
 			require.NoError(t, ring.SealRecords(ctx, recs))
 			all = append(all, recs...)
 		}
-		var size int64
-		query := "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
-		if d.path == "" {
-			query = "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = current_schema() AND c.relkind = 'r'"
-		}
-		require.NoError(t, d.raw.QueryRowContext(ctx, query).Scan(&size))
+		size, relations := atRest(t, d)
 		t.Logf("%d subjects sealed in %v, %d bytes each in the store", n, time.Since(began).Round(time.Millisecond), size/int64(n))
+		for _, r := range relations {
+			t.Logf("  %-20s %8.2f bytes each", r.name, float64(r.bytes)/float64(n))
+		}
 
 		forgotten := n / 100
 		var took []time.Duration

@@ -37,6 +37,13 @@ func (*postgres) byName(tree envelope.TreeID, refVer uint32) string {
 	return " AND (tree <> 1 OR ref_ver <> 1)"
 }
 
+func (*postgres) usual(v uint8) any {
+	if v == 1 {
+		return nil
+	}
+	return int64(v)
+}
+
 func (*postgres) srefOf(column string) string { return "uuid_send(" + column + ")" }
 
 func (d *postgres) keysOf(tree envelope.TreeID, refVer uint32) string {

@@ -229,7 +229,7 @@ func (s *Store) SystemKeys(ctx context.Context, tree envelope.TreeID, kind envel
 	}
 	var keys []envelope.KeyRow
 	pages := map[envelope.PageID]envelope.PageRow{}
-	from := "lethe_key k LEFT JOIN lethe_page p ON p.tree = k.tree AND p.page = k.page WHERE k.tree = ? AND k.kind = ?"
+	from := "lethe_key k LEFT JOIN lethe_page p ON p.tree = k.tree AND p.page = k.page WHERE k.tree = ? AND COALESCE(k.kind, 1) = ?"
 	if kind > envelope.KindIndex {
 		from += " AND k.kind > 2" // lets the partial index serve it
 	}

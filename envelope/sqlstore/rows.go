@@ -80,10 +80,10 @@ func pageArgs(p *envelope.PageRow) []any {
 	}
 }
 
-func keyArgs(k *envelope.KeyRow) []any {
+func (s *Store) keyArgs(k *envelope.KeyRow) []any {
 	return []any{
-		k.KID[:], int64(k.Tree), int64(k.Page), int64(k.PageGen), int64(k.Kind), int64(k.Suite), number(k.RefVer),
-		k.SRef[:], number(uint32(k.PID)), number(k.Seq), notNil(k.Wrapped), int64(k.State), k.Created, limit(k.SealUntil), limit(k.Expires),
+		k.KID[:], int64(k.Tree), int64(k.Page), int64(k.PageGen), s.d.usual(uint8(k.Kind)), s.d.usual(uint8(k.Suite)), number(k.RefVer),
+		k.SRef[:], number(uint32(k.PID)), number(k.Seq), notNil(k.Wrapped), s.d.usual(k.State), k.Created, limit(k.SealUntil), limit(k.Expires),
 	}
 }
 
@@ -92,13 +92,16 @@ type keyScan struct {
 	envelope.KeyRow
 	kid, sref          sql.RawBytes // copied before the next row
 	refVer, pid, seq   int64
+	kind               sql.Null[envelope.KeyKind]
+	suite              sql.Null[envelope.Suite]
+	state              sql.Null[uint8]
 	sealUntil, expires sql.NullInt64
 }
 
 func (k *keyScan) dest() []any {
 	return []any{
-		&k.kid, &k.Tree, &k.Page, &k.PageGen, &k.Kind, &k.Suite, &k.refVer, &k.sref, &k.pid, &k.seq, &k.Wrapped,
-		&k.State, &k.Created, &k.sealUntil, &k.expires,
+		&k.kid, &k.Tree, &k.Page, &k.PageGen, &k.kind, &k.suite, &k.refVer, &k.sref, &k.pid, &k.seq, &k.Wrapped,
+		&k.state, &k.Created, &k.sealUntil, &k.expires,
 	}
 }
 
@@ -110,8 +113,17 @@ func (k *keyScan) row() (envelope.KeyRow, error) {
 		return envelope.KeyRow{}, damaged("sref")
 	}
 	k.RefVer, k.PID, k.Seq = uint32(k.refVer), envelope.PID(k.pid), uint32(k.seq)
+	k.Kind, k.Suite, k.State = orUsual(k.kind), orUsual(k.suite), orUsual(k.state)
 	k.SealUntil, k.Expires = k.sealUntil.Int64, k.expires.Int64
 	return k.KeyRow, nil
+}
+
+// orUsual is the value of a column of lethe_key in which NULL stands for 1.
+func orUsual[T ~uint8](v sql.Null[T]) T {
+	if !v.Valid {
+		return 1
+	}
+	return v.V
 }
 
 func pageDest(p *envelope.PageRow) []any {

@@ -30,6 +30,7 @@ func (*sqlite) inInts(values []int64) (string, any) {
 }
 
 func (*sqlite) byName(envelope.TreeID, uint32) string { return "" }
+func (*sqlite) usual(v uint8) any                     { return int64(v) } // 1 takes no room
 func (*sqlite) srefOf(column string) string           { return column }
 
 func (*sqlite) keysOf(envelope.TreeID, uint32) string {

@@ -101,6 +101,8 @@ type dialect interface {
 	// byName is added to a condition on tree, ref_ver and sref of lethe_key, for the
 	// index that has them.
 	byName(tree envelope.TreeID, refVer uint32) string
+	// usual is a value of a column of lethe_key that nearly always is 1.
+	usual(v uint8) any
 	// srefOf is the bytes of a column of lethe_key.
 	srefOf(column string) string
 	// lockRows ends a SELECT whose rows stay locked, in its order, until the transaction's end.

@@ -189,7 +189,7 @@ func TestADamagedRowIsAnError(t *testing.T) {
 		defer ring.Close()
 		recs := records(1)
 		require.NoError(t, ring.SealRecords(t.Context(), recs))
-		_, err = d.raw.ExecContext(t.Context(), "UPDATE lethe_key SET wrapped = substr(wrapped, 1, 20) WHERE kind = 1")
+		_, err = d.raw.ExecContext(t.Context(), "UPDATE lethe_key SET wrapped = substr(wrapped, 1, 20) WHERE COALESCE(kind, 1) = 1")
 		require.NoError(t, err)
 		again, err := envelope.NewKeyring(t.Context(), store, key, opts)
 		require.NoError(t, err)
@@ -233,7 +233,7 @@ func TestSQLiteForgetsInItsFiles(t *testing.T) {
 	defer ring.Close()
 	require.NoError(t, ring.SealRecords(t.Context(), records(50)))
 	var wrapped [][]byte
-	rows, err := d.raw.QueryContext(t.Context(), "SELECT wrapped FROM lethe_key WHERE kind = 1")
+	rows, err := d.raw.QueryContext(t.Context(), "SELECT wrapped FROM lethe_key WHERE COALESCE(kind, 1) = 1")
 	require.NoError(t, err)
 	for rows.Next() {
 		var b []byte
@@ -282,7 +282,7 @@ func TestSQLiteFullDisk(t *testing.T) {
 	require.ErrorContains(t, err, "full")
 	require.Empty(t, recs[0].Header)
 	var n int
-	require.NoError(t, d.raw.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM lethe_key WHERE kind = 1").Scan(&n))
+	require.NoError(t, d.raw.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM lethe_key WHERE COALESCE(kind, 1) = 1").Scan(&n))
 	require.Zero(t, n, "nothing half written")
 	_, err = d.raw.ExecContext(t.Context(), "PRAGMA max_page_count = 1000000")
 	require.NoError(t, err)

@@ -106,7 +106,7 @@ func (s *Store) insertKeys(ctx context.Context, q querier, keys []envelope.KeyRo
 	})
 	rows := make([][]any, len(order))
 	for i, k := range order {
-		rows[i] = keyArgs(k)
+		rows[i] = s.keyArgs(k)
 	}
 	added := make(map[string]bool, len(keys))
 	err = insert("lethe_key ("+keyColumns+")", rows, " ON CONFLICT DO NOTHING RETURNING kid", func(query string, args []any) error {

@@ -1,6 +1,8 @@
 -- lethe_key has a row for every person and purpose, so its bytes decide the size of
 -- a store. Columns are ordered by alignment; srefs are UUIDs, which have no length;
--- numbers of 32 bits wrap around to negative ones above 2^31-1; no limit is NULL.
+-- numbers of 32 bits wrap around to negative ones above 2^31-1. NULL is what nearly
+-- all rows have: kind, suite and state 1, and no limit. The database refuses a tree
+-- above 2^31-1 and a ref_ver above 2^15-1; there is ref_ver 0 and 1 so far.
 CREATE TABLE lethe_key_narrow (
 	page       BIGINT   NOT NULL,
 	page_gen   BIGINT   NOT NULL,
@@ -10,10 +12,10 @@ CREATE TABLE lethe_key_narrow (
 	tree       INTEGER  NOT NULL,
 	pid        INTEGER  NOT NULL,
 	seq        INTEGER  NOT NULL,
-	ref_ver    INTEGER  NOT NULL,
-	kind       SMALLINT NOT NULL,
-	suite      SMALLINT NOT NULL,
-	state      SMALLINT NOT NULL,
+	ref_ver    SMALLINT NOT NULL,
+	kind       SMALLINT,
+	suite      SMALLINT,
+	state      SMALLINT,
 	sref       UUID     NOT NULL,
 	kid        BYTEA    NOT NULL,
 	wrapped    BYTEA    NOT NULL
@@ -24,7 +26,7 @@ INSERT INTO lethe_key_narrow (page, page_gen, created, seal_until, expires, tree
 		CASE WHEN pid < 2147483648 THEN pid ELSE pid - 4294967296 END,
 		CASE WHEN seq < 2147483648 THEN seq ELSE seq - 4294967296 END,
 		CASE WHEN ref_ver < 2147483648 THEN ref_ver ELSE ref_ver - 4294967296 END,
-		kind, suite, state, encode(sref, 'hex')::uuid, kid, wrapped
+		NULLIF(kind, 1), NULLIF(suite, 1), NULLIF(state, 1), encode(sref, 'hex')::uuid, kid, wrapped
 	FROM lethe_key ORDER BY tree, page;
 
 DROP TABLE lethe_key;

@@ -16,7 +16,7 @@ CREATE TABLE lethe_key_by_page (
 	created    INTEGER NOT NULL,
 	seal_until INTEGER,
 	expires    INTEGER,
-	PRIMARY KEY (tree, page, kid)
+	PRIMARY KEY (page, tree, kid)
 ) STRICT, WITHOUT ROWID;
 
 INSERT INTO lethe_key_by_page (tree, page, kid, page_gen, kind, suite, ref_ver, sref, pid, seq, wrapped, state, created, seal_until, expires)
@@ -25,7 +25,7 @@ INSERT INTO lethe_key_by_page (tree, page, kid, page_gen, kind, suite, ref_ver, 
 		CASE WHEN pid < 2147483648 THEN pid ELSE pid - 4294967296 END,
 		CASE WHEN seq < 2147483648 THEN seq ELSE seq - 4294967296 END,
 		wrapped, state, created, NULLIF(seal_until, 0), NULLIF(expires, 0)
-	FROM lethe_key ORDER BY tree, page, kid;
+	FROM lethe_key ORDER BY page, tree, kid;
 
 DROP TABLE lethe_key;
 
