@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/envelope/sqlresidue"
+	"github.com/lethe-go/lethe/internal/testdb"
 )
 
 // databases runs a test on SQLite and on PostgreSQL, each with a table of its own.
@@ -37,11 +37,7 @@ func databases(t *testing.T, idType string, test func(t *testing.T, db *sql.DB, 
 	}
 	t.Run("sqlite", func(t *testing.T) { run(t, "sqlite", filepath.Join(t.TempDir(), "app.db"), "BLOB") })
 	t.Run("postgres", func(t *testing.T) {
-		dsn := os.Getenv("LETHE_TEST_POSTGRES")
-		if dsn == "" {
-			t.Skip("LETHE_TEST_POSTGRES is not set: PostgreSQL is not tested")
-		}
-		run(t, "pgx", dsn, "BYTEA")
+		run(t, "pgx", testdb.Postgres(t), "BYTEA")
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/envelope/sqlstore"
+	"github.com/lethe-go/lethe/internal/testdb"
 )
 
 // initialise writes the first rows by hand: an empty tree 1 at epoch 1.
@@ -132,7 +133,7 @@ func TestPostgresIsolationIsReadCommitted(t *testing.T) {
 	d := newPostgres(t)
 	s := d.open(t)
 	initialise(t, s)
-	db, err := sql.Open("pgx", os.Getenv(postgresEnv))
+	db, err := sql.Open("pgx", testdb.PostgresURL(t))
 	require.NoError(t, err)
 	defer func() { _ = db.Close() }()
 	var path string

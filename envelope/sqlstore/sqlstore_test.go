@@ -19,6 +19,7 @@ import (
 	"github.com/lethe-go/lethe/envelope/envelopetest"
 	"github.com/lethe-go/lethe/envelope/memledger"
 	"github.com/lethe-go/lethe/envelope/sqlstore"
+	"github.com/lethe-go/lethe/internal/testdb"
 )
 
 // database is a fresh database that can be opened many times.
@@ -27,8 +28,6 @@ type database struct {
 	raw  *sql.DB // the same, for looking into it
 	path string  // of the SQLite file
 }
-
-const postgresEnv = "LETHE_TEST_POSTGRES"
 
 // onEach runs a test on each engine.
 func onEach(t *testing.T, test func(t *testing.T, d database)) {
@@ -62,25 +61,7 @@ func newPostgres(t testing.TB) database {
 // newPostgresWith opens every connection with settings, such as "deadlock_timeout=1h".
 func newPostgresWith(t testing.TB, settings ...string) database {
 	t.Helper()
-	dsn := os.Getenv(postgresEnv)
-	if dsn == "" {
-		t.Skip(postgresEnv + " is not set: PostgreSQL is NOT tested")
-	}
-	admin, err := sql.Open("pgx", dsn)
-	require.NoError(t, err)
-	name := fmt.Sprintf("lethe_test_%d", time.Now().UnixNano())
-	_, err = admin.ExecContext(t.Context(), "CREATE SCHEMA "+name)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		_, err := admin.ExecContext(context.WithoutCancel(t.Context()), "DROP SCHEMA "+name+" CASCADE")
-		require.NoError(t, err)
-		require.NoError(t, admin.Close())
-	})
-	separator := "?"
-	if strings.Contains(dsn, "?") {
-		separator = "&"
-	}
-	mine := dsn + separator + strings.Join(append(settings, "search_path="+name), "&")
+	mine := testdb.Postgres(t, settings...)
 	raw, err := sql.Open("pgx", mine)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = raw.Close() })
