@@ -96,8 +96,8 @@ func TestEpochAtScale(t *testing.T) {
 				factor         float64 // how far off is an error
 			}{
 				{"bytes a subject", big.bytes, small.bytes, 1.1},
-				{"seconds a forget", big.forget.Seconds(), small.forget.Seconds(), 4},
-				{"seconds of the close", big.seconds, small.expected(w).Seconds(), 4},
+				{"seconds a forget", big.forget.Seconds(), small.forget.Seconds(), 8},
+				{"seconds of the close", big.seconds, small.expected(w).Seconds(), 8},
 			} {
 				t.Logf("%-21s predicted from a tenth %10.4f, measured %10.4f", c.what, c.predicted, c.got)
 				require.Less(t, c.got, c.predicted*c.factor, c.what)
