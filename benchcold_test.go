@@ -2,7 +2,6 @@ package lethe_test
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	mrand "math/rand/v2"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"github.com/lethe-go/lethe/envelope/memledger"
 	"github.com/lethe-go/lethe/envelope/memstore"
 	"github.com/lethe-go/lethe/envelope/sqlstore"
+	"github.com/lethe-go/lethe/internal/testdb"
 	"github.com/lethe-go/lethe/kms"
 )
 
@@ -99,27 +99,7 @@ func migrated(b *testing.B, store *sqlstore.Store, err error) envelope.Store {
 
 func benchPostgres(b *testing.B) envelope.Store {
 	b.Helper()
-	dsn := os.Getenv("LETHE_TEST_POSTGRES")
-	if dsn == "" {
-		b.Skip("LETHE_TEST_POSTGRES is not set: PostgreSQL is NOT measured")
-	}
-	admin, err := sql.Open("pgx", dsn)
-	if err != nil {
-		b.Fatal(err)
-	}
-	schema := fmt.Sprintf("lethe_bench_%d", time.Now().UnixNano())
-	if _, err := admin.ExecContext(b.Context(), "CREATE SCHEMA "+schema); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		_, _ = admin.ExecContext(context.Background(), "DROP SCHEMA "+schema+" CASCADE")
-		_ = admin.Close()
-	})
-	separator := "?"
-	if strings.Contains(dsn, "?") {
-		separator = "&"
-	}
-	store, err := sqlstore.OpenPostgres(b.Context(), dsn+separator+"search_path="+schema)
+	store, err := sqlstore.OpenPostgres(b.Context(), testdb.Postgres(b))
 	return migrated(b, store, err)
 }
 

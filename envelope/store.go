@@ -234,7 +234,7 @@ type RekeyPages struct {
 	Pages []PageRow         // replace the rows with the same Page (Wrapped, Gen, ParentGen)
 	Seen  map[PageID][]byte // the Wrapped each of Pages had; another: ErrStoreConflict
 	Keys  []KeyRow          // replace the rows with the same KID (Wrapped, PageGen); a missing one: ErrStoreConflict
-	Drop  []KeyID           // rows that are removed; one that is missing is no error
+	Drop  []KeyID           // rows that are removed, of pages in PageChildren; one that is missing is no error
 	// PageChildren counts the children (pages or keys, those in Drop included) of
 	// every page whose Gen changes; another count: ErrStoreConflict.
 	PageChildren map[PageID]int

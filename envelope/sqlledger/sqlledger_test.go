@@ -1,15 +1,12 @@
 package sqlledger_test
 
 import (
-	"context"
 	"database/sql"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -18,9 +15,8 @@ import (
 	"github.com/lethe-go/lethe/envelope/ledgertest"
 	"github.com/lethe-go/lethe/envelope/memstore"
 	"github.com/lethe-go/lethe/envelope/sqlledger"
+	"github.com/lethe-go/lethe/internal/testdb"
 )
-
-const postgresEnv = "LETHE_TEST_POSTGRES"
 
 // database is a fresh database that can be opened many times.
 type database struct {
@@ -50,25 +46,7 @@ func newSQLite(t *testing.T) database {
 
 func newPostgres(t *testing.T) database {
 	t.Helper()
-	dsn := os.Getenv(postgresEnv)
-	if dsn == "" {
-		t.Skip(postgresEnv + " is not set: PostgreSQL is NOT tested")
-	}
-	admin, err := sql.Open("pgx", dsn)
-	require.NoError(t, err)
-	name := fmt.Sprintf("lethe_ledger_%d", time.Now().UnixNano())
-	_, err = admin.ExecContext(t.Context(), "CREATE SCHEMA "+name)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		_, err := admin.ExecContext(context.WithoutCancel(t.Context()), "DROP SCHEMA "+name+" CASCADE")
-		require.NoError(t, err)
-		require.NoError(t, admin.Close())
-	})
-	separator := "?"
-	if strings.Contains(dsn, "?") {
-		separator = "&"
-	}
-	mine := dsn + separator + "search_path=" + name
+	mine := testdb.Postgres(t)
 	raw, err := sql.Open("pgx", mine)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = raw.Close() })

@@ -57,8 +57,8 @@ type Residue struct {
 
 var _ envelope.PseudonymResidue = (*Residue)(nil)
 
-// New checks the table's names; whether the database has them shows at the first
-// forget. Statements run on db with a parameter each for the id and the tenant.
+// New checks the table's names; [Residue.Check] whether the database has them.
+// Statements run on db with a parameter each for the id and the tenant.
 //
 // A process that seals the subject's row anew from its cached keys within
 // Options.CacheTTL of a forget writes the index again: call Forget once more then.
@@ -121,16 +121,10 @@ func (r *Residue) Forgotten(ctx context.Context, s envelope.Subject, purpose str
 	if s.Kind != t.Kind || t.TenantColumn == "" && s.Tenant != t.Tenant {
 		return nil, nil
 	}
-	where, args := "x."+quote(t.SubjectColumn)+" = $1", []any{s.ID}
-	switch {
-	case t.TenantColumn == "":
-	case s.Tenant == "":
-		// Cast, since '' is no value of a column of UUIDs or numbers.
-		column := "x." + quote(t.TenantColumn)
-		where += " AND (" + column + " IS NULL OR CAST(" + column + " AS TEXT) = '')"
-	default:
-		where += " AND x." + quote(t.TenantColumn) + " = $2"
-		args = append(args, s.Tenant)
+	where, args := r.ofSubject(s.Tenant)
+	args[0] = s.ID
+	if len(args) > 1 {
+		args[1] = s.Tenant
 	}
 	return r.clean(ctx, purpose, all, where, args)
 }
@@ -141,7 +135,7 @@ func (r *Residue) ForgottenPseudonym(ctx context.Context, ref envelope.SRef, pur
 	if r.table.PseudonymColumn == "" {
 		return nil, errors.ErrUnsupported
 	}
-	return r.clean(ctx, purpose, all, "x."+quote(r.table.PseudonymColumn)+" = $1", []any{ref[:]})
+	return r.clean(ctx, purpose, all, r.ofPseudonym(), []any{ref[:]})
 }
 
 // clean makes the columns of a purpose, or all, NULL in the rows that where names.
@@ -158,14 +152,7 @@ func (r *Residue) clean(ctx context.Context, purpose string, all bool, where str
 	if len(names) == 0 {
 		return nil, nil
 	}
-	table := quote(t.Name)
-	if t.Schema != "" {
-		table = quote(t.Schema) + "." + table
-	}
-	// Columns are qualified: SQLite takes a quoted name that stands alone, and that no
-	// column has, for a text.
-	query := "UPDATE " + table + " AS x SET " + strings.Join(set, ", ") + " WHERE " + where + " AND (" + strings.Join(full, " OR ") + ")"
-	res, err := r.db.ExecContext(ctx, query, args...)
+	res, err := r.db.ExecContext(ctx, r.update(set, full, where), args...)
 	if err != nil {
 		return nil, fmt.Errorf("sqlresidue: the index columns of %s could not be made NULL: %w", r.label, failure(ctx, err))
 	}
@@ -174,6 +161,93 @@ func (r *Residue) clean(ctx context.Context, purpose string, all bool, where str
 		return nil, fmt.Errorf("sqlresidue: %s: how many rows is unknown: %w", r.label, failure(ctx, err))
 	}
 	return []envelope.Residual{{Kind: envelope.ResidualColumns, Name: r.label, Count: n, Note: "made NULL: " + strings.Join(names, ", ")}}, nil
+}
+
+// ofSubject returns the condition for the rows of a subject, and room for its
+// parameters: the id, and the tenant if there is one.
+func (r *Residue) ofSubject(tenant string) (where string, args []any) {
+	t := &r.table
+	where, args = "x."+quote(t.SubjectColumn)+" = $1", make([]any, 1, 2)
+	switch {
+	case t.TenantColumn == "":
+	case tenant == "":
+		// Cast, since '' is no value of a column of UUIDs or numbers.
+		column := "x." + quote(t.TenantColumn)
+		where += " AND (" + column + " IS NULL OR CAST(" + column + " AS TEXT) = '')"
+	default:
+		where += " AND x." + quote(t.TenantColumn) + " = $2"
+		args = append(args, nil)
+	}
+	return where, args
+}
+
+// ofPseudonym is ofSubject by the PseudonymColumn.
+func (r *Residue) ofPseudonym() string { return "x." + quote(r.table.PseudonymColumn) + " = $1" }
+
+// update returns the statement that sets columns in the rows that where names and
+// where one is full. Columns are qualified: SQLite takes a quoted name that stands
+// alone, and that no column has, for a text.
+func (r *Residue) update(set, full []string, where string) string {
+	return "UPDATE " + r.from() + " SET " + strings.Join(set, ", ") + " WHERE " + where + " AND (" + strings.Join(full, " OR ") + ")"
+}
+
+// from is the table, called x.
+func (r *Residue) from() string {
+	table := quote(r.table.Name)
+	if r.table.Schema != "" {
+		table = quote(r.table.Schema) + "." + table
+	}
+	return table + " AS x"
+}
+
+// Check finds out whether the database has the table and its columns, and lets this
+// program make them NULL: call it when a service starts, since otherwise the first
+// forget would find out. It runs statements that meet no row, and names all that is
+// wrong. What it cannot see is an index column that must not be NULL, and a subject
+// column whose type does not take the ids.
+func (r *Residue) Check(ctx context.Context) error {
+	t := &r.table
+	try := func(query string, args ...any) error {
+		_, err := r.db.ExecContext(ctx, query, args...)
+		if err != nil {
+			return failure(ctx, err)
+		}
+		return nil
+	}
+	if err := try("SELECT 1 FROM " + r.from() + " WHERE 1 = 0"); err != nil {
+		return fmt.Errorf("sqlresidue: the table %s cannot be read: create it, grant SELECT on it, or correct Table.Schema and Table.Name: %w", r.label, err)
+	}
+	var errs []error
+	column := func(field, name string) {
+		if err := try("SELECT 1 FROM "+r.from()+" WHERE x."+quote(name)+" = $1", nil); err != nil {
+			errs = append(errs, fmt.Errorf("the table %s has no column %q that can be read: correct %s: %w", r.label, name, field, err))
+		}
+	}
+	column("Table.SubjectColumn", t.SubjectColumn)
+	if t.TenantColumn != "" {
+		column("Table.TenantColumn", t.TenantColumn)
+	}
+	if t.PseudonymColumn != "" {
+		column("Table.PseudonymColumn", t.PseudonymColumn)
+	}
+	var set, full []string
+	for _, c := range t.Columns {
+		column("Table.Columns", c.Name)
+		set, full = append(set, quote(c.Name)+" = NULL"), append(full, "x."+quote(c.Name)+" IS NOT NULL")
+	}
+	if len(errs) == 0 {
+		for _, tenant := range []string{"", "any"} {
+			where, none := r.ofSubject(tenant) // no id is NULL
+			if err := try(r.update(set, full, where), none...); err != nil {
+				errs = append(errs, fmt.Errorf("the columns of %s cannot be made NULL: grant UPDATE on it to the user of this program: %w", r.label, err))
+				break
+			}
+		}
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("sqlresidue: %w", errors.Join(errs...))
+	}
+	return nil
 }
 
 // failure says why a statement failed, without the database's own words: those of

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/envelope/envelopetest"
 	"github.com/lethe-go/lethe/envelope/sqlresidue"
+	"github.com/lethe-go/lethe/internal/testdb"
 )
 
 // databases runs a test on SQLite and on PostgreSQL, each with a table of its own.
@@ -39,11 +39,7 @@ func databases(t *testing.T, idType string, test func(t *testing.T, db *sql.DB, 
 	}
 	t.Run("sqlite", func(t *testing.T) { run(t, "sqlite", filepath.Join(t.TempDir(), "app.db"), "BLOB") })
 	t.Run("postgres", func(t *testing.T) {
-		dsn := os.Getenv("LETHE_TEST_POSTGRES")
-		if dsn == "" {
-			t.Skip("LETHE_TEST_POSTGRES is not set: PostgreSQL is not tested")
-		}
-		run(t, "pgx", dsn, "BYTEA")
+		run(t, "pgx", testdb.Postgres(t), "BYTEA")
 	})
 }
 
@@ -228,4 +224,59 @@ func TestNoErrorRepeatsTheID(t *testing.T) {
 		_, err = r.Forgotten(ctx, envelope.Subject{Kind: "customer", ID: "1"}, "", true)
 		require.ErrorIs(t, err, context.Canceled)
 	})
+}
+
+func TestCheck(t *testing.T) {
+	for _, idType := range []string{"TEXT", "BIGINT"} {
+		databases(t, idType, func(t *testing.T, db *sql.DB, name string) {
+			r, err := sqlresidue.New(db, table(name))
+			require.NoError(t, err)
+			require.NoError(t, r.Check(t.Context()))
+			one := table(name)
+			one.TenantColumn, one.Tenant = "", "acme"
+			r, err = sqlresidue.New(db, one)
+			require.NoError(t, err)
+			require.NoError(t, r.Check(t.Context()))
+			emails, names, others := left(t, db, name)
+			require.Equal(t, []int{3, 3, 3}, []int{emails, names, others}, "it changes nothing")
+			for _, change := range []struct {
+				says []string
+				do   func(t *sqlresidue.Table)
+			}{
+				{[]string{"whom", "SubjectColumn"}, func(t *sqlresidue.Table) { t.SubjectColumn = "whom" }},
+				{[]string{"tenants", "TenantColumn"}, func(t *sqlresidue.Table) { t.TenantColumn = "tenants" }},
+				{[]string{"mail_idx", "nam_idx", "Table.Columns"}, func(t *sqlresidue.Table) { t.Columns[0].Name, t.Columns[1].Name = "mail_idx", "nam_idx" }},
+				{[]string{"no such", "Table.Name"}, func(t *sqlresidue.Table) { t.Name = "no such" }},
+				{[]string{"elsewhere", "Table.Schema"}, func(t *sqlresidue.Table) { t.Schema = "elsewhere" }},
+			} {
+				bad := table(name)
+				change.do(&bad)
+				r, err := sqlresidue.New(db, bad)
+				require.NoError(t, err)
+				err = r.Check(t.Context())
+				for _, says := range change.says {
+					require.ErrorContains(t, err, says)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			require.ErrorIs(t, r.Check(ctx), context.Canceled)
+		})
+	}
+}
+
+// A role that may read the table but not write it could not forget.
+func TestCheckSeesMissingRights(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.db")
+	db, err := sql.Open("sqlite", path)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	_, err = db.Exec(`CREATE TABLE people ("Who" TEXT, tenant TEXT, email_idx BLOB, name_idx BLOB)`)
+	require.NoError(t, err)
+	reader, err := sql.Open("sqlite", "file:"+path+"?_pragma=query_only(1)")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = reader.Close() })
+	r, err := sqlresidue.New(reader, table("people"))
+	require.NoError(t, err)
+	require.ErrorContains(t, r.Check(t.Context()), "grant UPDATE")
 }

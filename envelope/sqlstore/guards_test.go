@@ -18,6 +18,7 @@ import (
 
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/envelope/sqlstore"
+	"github.com/lethe-go/lethe/internal/testdb"
 )
 
 // initialise writes the first rows by hand: an empty tree 1 at epoch 1.
@@ -132,7 +133,7 @@ func TestPostgresIsolationIsReadCommitted(t *testing.T) {
 	d := newPostgres(t)
 	s := d.open(t)
 	initialise(t, s)
-	db, err := sql.Open("pgx", os.Getenv(postgresEnv))
+	db, err := sql.Open("pgx", testdb.PostgresURL(t))
 	require.NoError(t, err)
 	defer func() { _ = db.Close() }()
 	var path string
@@ -170,7 +171,7 @@ func TestNumbersAreNotCutShort(t *testing.T) {
 		key := keyRow(1, 2)
 		_, err := s.Insert(t.Context(), envelope.Insert{Tree: 1, Epoch: 1, Pages: []envelope.PageRow{pageRow(2, 1)}, Keys: []envelope.KeyRow{key}})
 		require.NoError(t, err)
-		for _, change := range []string{"lethe_page SET level = level", "lethe_page SET suite = suite", "lethe_key SET suite = suite", "lethe_root SET suite = suite", "lethe_root SET state = state"} {
+		for _, change := range []string{"lethe_page SET level = level", "lethe_page SET suite = suite", "lethe_key SET suite = COALESCE(suite, 1)", "lethe_root SET suite = suite", "lethe_root SET state = state"} {
 			_, err := d.raw.ExecContext(t.Context(), "UPDATE "+change+" + 256")
 			require.NoError(t, err)
 			_, _, keys := s.Keys(t.Context(), 1, 1, []envelope.SRef{key.SRef})

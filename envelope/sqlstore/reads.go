@@ -176,8 +176,7 @@ func (s *Store) keysAndPages(ctx context.Context, q querier, keys *[]envelope.Ke
 			}
 		}
 		return nil
-	}, `SELECT k.kid, k.tree, k.page, k.page_gen, k.kind, k.suite, k.ref_ver, k.sref, k.pid, k.seq, k.wrapped, k.state,
-		k.created, k.seal_until, k.expires,
+	}, "SELECT "+s.keyFields("k.")+`,
 		p.tree, p.page, p.parent, p.parent_gen, p.level, p.gen, p.suite, p.wrapped, p.fill, p.dirty_epoch
 		FROM `+from, args...)
 }
@@ -202,7 +201,7 @@ func (s *Store) Keys(ctx context.Context, tree envelope.TreeID, refVer uint32, s
 	err := s.readAt(ctx, statements(len(wanted)), func(q querier) error {
 		return chunks(wanted, chunkSize, func(part [][]byte) error {
 			_, arg := s.d.inBlobs(part)
-			return s.keysAndPages(ctx, q, &keys, pages, s.d.keysOf(), arg, int64(tree), int64(refVer))
+			return s.keysAndPages(ctx, q, &keys, pages, s.d.keysOf(tree, refVer), arg, int64(tree), number(refVer))
 		})
 	})
 	if err != nil {
@@ -217,7 +216,7 @@ func (s *Store) KeysOfPage(ctx context.Context, tree envelope.TreeID, page envel
 		return nil, err
 	}
 	var keys []envelope.KeyRow
-	if err := s.query(ctx, s.db, scanKeys(&keys), "SELECT "+keyColumns+" FROM lethe_key WHERE tree = ? AND page = ?", int64(tree), int64(page)); err != nil {
+	if err := s.query(ctx, s.db, scanKeys(&keys), "SELECT "+s.keyFields("")+" FROM lethe_key WHERE tree = ? AND page = ?", int64(tree), int64(page)); err != nil {
 		return nil, fail(ctx, err)
 	}
 	return keys, nil
@@ -230,7 +229,7 @@ func (s *Store) SystemKeys(ctx context.Context, tree envelope.TreeID, kind envel
 	}
 	var keys []envelope.KeyRow
 	pages := map[envelope.PageID]envelope.PageRow{}
-	from := "lethe_key k LEFT JOIN lethe_page p ON p.tree = k.tree AND p.page = k.page WHERE k.tree = ? AND k.kind = ?"
+	from := "lethe_key k LEFT JOIN lethe_page p ON p.tree = k.tree AND p.page = k.page WHERE k.tree = ? AND COALESCE(k.kind, 1) = ?"
 	if kind > envelope.KindIndex {
 		from += " AND k.kind > 2" // lets the partial index serve it
 	}

@@ -102,11 +102,21 @@ func (s *Store) RekeyPages(ctx context.Context, r envelope.RekeyPages) error {
 		if err := s.rewrap(ctx, q, r.Tree, pages, r.Keys); err != nil {
 			return err
 		}
-		return chunks(blobs(r.Drop), chunkSize, func(part [][]byte) error {
-			in, arg := s.d.inBlobs(part)
-			_, err := s.exec(ctx, q, "DELETE FROM lethe_key WHERE tree = ? AND kid "+in, int64(r.Tree), arg)
-			return err
-		})
+		return s.drop(ctx, q, &r)
+	})
+}
+
+// drop removes rows of the pages that were re-keyed: there is no index of kids.
+func (s *Store) drop(ctx context.Context, q querier, r *envelope.RekeyPages) error {
+	var ids []envelope.PageID
+	for page := range r.PageChildren {
+		ids = append(ids, page)
+	}
+	inPages, pages := s.d.inInts(unique(ids))
+	return chunks(blobs(r.Drop), chunkSize, func(part [][]byte) error {
+		in, kids := s.d.inBlobs(part)
+		_, err := s.exec(ctx, q, "DELETE FROM lethe_key WHERE tree = ? AND page "+inPages+" AND kid "+in, int64(r.Tree), pages, kids)
+		return err
 	})
 }
 

@@ -41,7 +41,7 @@ func TestPostgresRekeyPagesAgainstAnOpenInsert(t *testing.T) {
 		require.NoError(t, err)
 		row := keyRow(100+uint32(test.page), test.page)
 		_, err = insert.ExecContext(t.Context(), `INSERT INTO lethe_key (kid, tree, page, page_gen, kind, suite, ref_ver, sref, pid, seq, wrapped, state, created, seal_until, expires)
-			VALUES ($1, 1, $2, 1, 1, 1, 1, $3, 1, 1, $4, 1, 0, 0, 0)`, row.KID[:], int64(row.Page), row.SRef[:], row.Wrapped)
+			VALUES ($1, 1, $2, 1, 1, 1, 1, $3, 1, 1, $4, 1, 0, NULL, NULL)`, row.KID[:], int64(row.Page), row.SRef[:], row.Wrapped)
 		require.NoError(t, err)
 		result := make(chan error, 1)
 		go func() { result <- s.RekeyPages(t.Context(), rekeyOf(1+uint64(test.page))) }()

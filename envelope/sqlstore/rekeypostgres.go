@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"slices"
 
 	"github.com/lethe-go/lethe/envelope"
 )
@@ -38,10 +39,17 @@ func (d *postgres) rekeyKeys(ctx context.Context, q querier, tree envelope.TreeI
 		kids[i], wraps[i] = k.KID[:], notNil(k.Wrapped)
 		pages[i], gens[i], suites[i] = int64(k.Page), int64(k.PageGen), int64(k.Suite)
 	}
-	return rows(q.ExecContext(ctx, d.bind(`UPDATE lethe_key k SET page_gen = w.page_gen, suite = w.suite, wrapped = w.wrapped
+	return rows(q.ExecContext(ctx, d.bind(`UPDATE lethe_key k SET page_gen = w.page_gen, suite = NULLIF(w.suite, 1), wrapped = w.wrapped
 		FROM unnest(?::bytea[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bytea[]) AS w(kid, page, page_gen, suite, wrapped)
-		WHERE k.kid = w.kid AND k.tree = ? AND k.page = w.page`),
-		kids, pages, gens, suites, wraps, int64(tree)))
+		WHERE k.tree = ? AND k.page = ANY(?::bigint[]) AND k.page = w.page AND k.kid = w.kid`),
+		kids, pages, gens, suites, wraps, int64(tree), distinct(pages)))
+}
+
+// distinct lists each number once.
+func distinct(numbers []int64) []int64 {
+	all := slices.Clone(numbers)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // rows is how many rows a statement met.

@@ -27,9 +27,9 @@ func (*sqlite) rekeyPages(ctx context.Context, q querier, tree envelope.TreeID, 
 }
 
 func (*sqlite) rekeyKeys(ctx context.Context, q querier, tree envelope.TreeID, keys []envelope.KeyRow) (int64, error) {
-	return each(ctx, q, "UPDATE lethe_key SET page_gen = ?, suite = ?, wrapped = ? WHERE kid = ? AND tree = ? AND page = ?", len(keys), func(i int) []any {
+	return each(ctx, q, "UPDATE lethe_key SET page_gen = ?, suite = ?, wrapped = ? WHERE tree = ? AND page = ? AND kid = ?", len(keys), func(i int) []any {
 		k := &keys[i]
-		return []any{int64(k.PageGen), int64(k.Suite), notNil(k.Wrapped), k.KID[:], int64(tree), int64(k.Page)}
+		return []any{int64(k.PageGen), int64(k.Suite), notNil(k.Wrapped), int64(tree), int64(k.Page), k.KID[:]}
 	})
 }
 

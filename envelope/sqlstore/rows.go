@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"database/sql"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/lethe-go/lethe/envelope"
@@ -14,6 +15,23 @@ const (
 	pageColumns = "tree, page, parent, parent_gen, level, gen, suite, wrapped, fill, dirty_epoch"
 	keyColumns  = "kid, tree, page, page_gen, kind, suite, ref_ver, sref, pid, seq, wrapped, state, created, seal_until, expires"
 )
+
+// keyFields is keyColumns as keyScan scans them, of a table or alias such as "k.".
+func (s *Store) keyFields(of string) string {
+	all := of + strings.ReplaceAll(keyColumns, ", ", ", "+of)
+	return strings.Replace(all, of+"sref", s.d.srefOf(of+"sref"), 1)
+}
+
+// number is how lethe_key keeps a number of 32 bits: PostgreSQL has no unsigned ones.
+func number(v uint32) int64 { return int64(int32(v)) } //nolint:gosec // wraps around, and back again in keyScan.row
+
+// limit is how lethe_key keeps an instant, of which 0 is none.
+func limit(seconds int64) any {
+	if seconds == 0 {
+		return nil
+	}
+	return seconds
+}
 
 func seconds(t time.Time) int64 {
 	if t.IsZero() {
@@ -62,23 +80,28 @@ func pageArgs(p *envelope.PageRow) []any {
 	}
 }
 
-func keyArgs(k *envelope.KeyRow) []any {
+func (s *Store) keyArgs(k *envelope.KeyRow) []any {
 	return []any{
-		k.KID[:], int64(k.Tree), int64(k.Page), int64(k.PageGen), int64(k.Kind), int64(k.Suite), int64(k.RefVer),
-		k.SRef[:], int64(k.PID), int64(k.Seq), notNil(k.Wrapped), int64(k.State), k.Created, k.SealUntil, k.Expires,
+		k.KID[:], int64(k.Tree), int64(k.Page), int64(k.PageGen), s.d.usual(uint8(k.Kind)), s.d.usual(uint8(k.Suite)), number(k.RefVer),
+		k.SRef[:], number(uint32(k.PID)), number(k.Seq), notNil(k.Wrapped), s.d.usual(k.State), k.Created, limit(k.SealUntil), limit(k.Expires),
 	}
 }
 
 // keyScan holds a key row while it is scanned.
 type keyScan struct {
 	envelope.KeyRow
-	kid, sref sql.RawBytes // copied before the next row
+	kid, sref          sql.RawBytes // copied before the next row
+	refVer, pid, seq   int64
+	kind               sql.Null[envelope.KeyKind]
+	suite              sql.Null[envelope.Suite]
+	state              sql.Null[uint8]
+	sealUntil, expires sql.NullInt64
 }
 
 func (k *keyScan) dest() []any {
 	return []any{
-		&k.kid, &k.Tree, &k.Page, &k.PageGen, &k.Kind, &k.Suite, &k.RefVer, &k.sref, &k.PID, &k.Seq, &k.Wrapped,
-		&k.State, &k.Created, &k.SealUntil, &k.Expires,
+		&k.kid, &k.Tree, &k.Page, &k.PageGen, &k.kind, &k.suite, &k.refVer, &k.sref, &k.pid, &k.seq, &k.Wrapped,
+		&k.state, &k.Created, &k.sealUntil, &k.expires,
 	}
 }
 
@@ -89,7 +112,18 @@ func (k *keyScan) row() (envelope.KeyRow, error) {
 	if copy(k.SRef[:], k.sref) != len(k.sref) || len(k.sref) != len(k.SRef) {
 		return envelope.KeyRow{}, damaged("sref")
 	}
+	k.RefVer, k.PID, k.Seq = uint32(k.refVer), envelope.PID(k.pid), uint32(k.seq)
+	k.Kind, k.Suite, k.State = orUsual(k.kind), orUsual(k.suite), orUsual(k.state)
+	k.SealUntil, k.Expires = k.sealUntil.Int64, k.expires.Int64
 	return k.KeyRow, nil
+}
+
+// orUsual is the value of a column of lethe_key in which NULL stands for 1.
+func orUsual[T ~uint8](v sql.Null[T]) T {
+	if !v.Valid {
+		return 1
+	}
+	return v.V
 }
 
 func pageDest(p *envelope.PageRow) []any {

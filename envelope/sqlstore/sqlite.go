@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/internal/sqlopen"
 )
 
@@ -28,7 +29,11 @@ func (*sqlite) inInts(values []int64) (string, any) {
 	return "IN (SELECT value FROM json_each(?))", string(list)
 }
 
-func (*sqlite) keysOf() string {
+func (*sqlite) byName(envelope.TreeID, uint32) string { return "" }
+func (*sqlite) usual(v uint8) any                     { return int64(v) } // 1 takes no room
+func (*sqlite) srefOf(column string) string           { return column }
+
+func (*sqlite) keysOf(envelope.TreeID, uint32) string {
 	return `json_each(?) AS want
 		CROSS JOIN lethe_key k ON k.tree = ? AND k.ref_ver = ? AND k.sref = unhex(want.value)
 		LEFT JOIN lethe_page p ON p.tree = k.tree AND p.page = k.page`

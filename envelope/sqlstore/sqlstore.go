@@ -97,7 +97,14 @@ type dialect interface {
 	// parameters are the srefs as inBlobs gives them, tree and ref_ver. Each sref is
 	// looked up in an index by itself, whatever the planner believes of the tables: its
 	// plan may be from the time they were empty.
-	keysOf() string
+	keysOf(tree envelope.TreeID, refVer uint32) string
+	// byName is added to a condition on tree, ref_ver and sref of lethe_key, for the
+	// index that has them.
+	byName(tree envelope.TreeID, refVer uint32) string
+	// usual is a value of a column of lethe_key that nearly always is 1.
+	usual(v uint8) any
+	// srefOf is the bytes of a column of lethe_key.
+	srefOf(column string) string
 	// lockRows ends a SELECT whose rows stay locked, in its order, until the transaction's end.
 	lockRows() string
 	// childrenOf returns a query of (page, number of children) for some pages. Its

@@ -106,7 +106,7 @@ func (s *Store) insertKeys(ctx context.Context, q querier, keys []envelope.KeyRo
 	})
 	rows := make([][]any, len(order))
 	for i, k := range order {
-		rows[i] = keyArgs(k)
+		rows[i] = s.keyArgs(k)
 	}
 	added := make(map[string]bool, len(keys))
 	err = insert("lethe_key ("+keyColumns+")", rows, " ON CONFLICT DO NOTHING RETURNING kid", func(query string, args []any) error {
@@ -289,11 +289,12 @@ func (s *Store) Forget(ctx context.Context, f envelope.Forgetting) ([]envelope.K
 		if err := s.advance(ctx, q, f.Prev, f.Seq, f.Head); err != nil {
 			return err
 		}
-		which, args := "tree = ? AND ref_ver = ? AND sref = ?", []any{int64(f.Tree), int64(f.RefVer), f.SRef[:]}
+		which := "tree = ? AND ref_ver = ? AND sref = ?" + s.d.byName(f.Tree, f.RefVer)
+		args := []any{int64(f.Tree), number(f.RefVer), f.SRef[:]}
 		if f.PID != 0 {
-			which, args = which+" AND pid = ?", append(args, int64(f.PID))
+			which, args = which+" AND pid = ?", append(args, number(uint32(f.PID)))
 		}
-		if err := s.query(ctx, q, scanKeys(&gone), "DELETE FROM lethe_key WHERE "+which+" RETURNING "+keyColumns, args...); err != nil {
+		if err := s.query(ctx, q, scanKeys(&gone), "DELETE FROM lethe_key WHERE "+which+" RETURNING "+s.keyFields(""), args...); err != nil {
 			return err
 		}
 		if err := s.bury(ctx, q, f, gone); err != nil {

@@ -2,13 +2,10 @@ package soak
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"net/url"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -24,6 +21,7 @@ import (
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/envelope/fileledger"
 	"github.com/lethe-go/lethe/envelope/sqlstore"
+	"github.com/lethe-go/lethe/internal/testdb"
 	"github.com/lethe-go/lethe/kms"
 	"github.com/lethe-go/lethe/kms/kmstest"
 )
@@ -326,11 +324,7 @@ func TestSoak(t *testing.T) {
 		w.test(t)
 	})
 	t.Run("postgres", func(t *testing.T) {
-		dsn := os.Getenv("LETHE_TEST_POSTGRES")
-		if dsn == "" {
-			t.Skip("LETHE_TEST_POSTGRES is not set: PostgreSQL is NOT tested")
-		}
-		dsn = scratchSchema(t, dsn)
+		dsn := testdb.Postgres(t)
 		w := &soak{openStore: func() (envelope.Store, func() error, error) {
 			s, err := sqlstore.OpenPostgres(context.Background(), dsn)
 			if err != nil {
@@ -340,28 +334,4 @@ func TestSoak(t *testing.T) {
 		}}
 		w.test(t)
 	})
-}
-
-// scratchSchema makes a schema for the test and returns the URL of it.
-func scratchSchema(t *testing.T, dsn string) string {
-	t.Helper()
-	admin, err := sql.Open("pgx", dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	schema := fmt.Sprintf("soak_%x", rand.Uint64())
-	if _, err := admin.ExecContext(t.Context(), "CREATE SCHEMA "+schema); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if _, err := admin.ExecContext(context.Background(), "DROP SCHEMA "+schema+" CASCADE"); err != nil {
-			t.Error(err)
-		}
-		_ = admin.Close()
-	})
-	sep := "?"
-	if strings.Contains(dsn, "?") {
-		sep = "&"
-	}
-	return dsn + sep + "search_path=" + url.QueryEscape(schema)
 }

@@ -1,24 +1,16 @@
 package sqlstore
 
 import (
-	"os"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/lethe-go/lethe/internal/testdb"
 )
 
 func TestPostgresCommitsAreDurable(t *testing.T) {
-	dsn := os.Getenv("LETHE_TEST_POSTGRES")
-	if dsn == "" {
-		t.Skip("LETHE_TEST_POSTGRES is not set: PostgreSQL is NOT tested")
-	}
-	separator := "?"
-	if strings.Contains(dsn, "?") {
-		separator = "&"
-	}
 	for asked, want := range map[string]string{"off": "on", "remote_apply": "remote_apply"} {
-		s, err := OpenPostgres(t.Context(), dsn+separator+"synchronous_commit="+asked)
+		s, err := OpenPostgres(t.Context(), testdb.PostgresURL(t, "synchronous_commit="+asked))
 		require.NoError(t, err)
 		var mode string
 		require.NoError(t, s.db.QueryRowContext(t.Context(), "SHOW synchronous_commit").Scan(&mode))

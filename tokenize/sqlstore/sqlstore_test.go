@@ -2,23 +2,17 @@ package sqlstore_test
 
 import (
 	"context"
-	"database/sql"
-	"fmt"
-	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lethe-go/lethe/internal/testdb"
 	"github.com/lethe-go/lethe/tokenize"
 	"github.com/lethe-go/lethe/tokenize/sqlstore"
 	"github.com/lethe-go/lethe/tokenize/storetest"
 )
-
-const postgresEnv = "LETHE_TEST_POSTGRES"
 
 type opener func(t testing.TB) *sqlstore.Store
 
@@ -36,27 +30,10 @@ func newSQLite(t testing.TB) opener {
 
 func newPostgres(t testing.TB) opener {
 	t.Helper()
-	dsn := os.Getenv(postgresEnv)
-	if dsn == "" {
-		t.Skip(postgresEnv + " is not set: PostgreSQL is NOT tested")
-	}
-	admin, err := sql.Open("pgx", dsn)
-	require.NoError(t, err)
-	name := fmt.Sprintf("lethe_tokens_%d", time.Now().UnixNano())
-	_, err = admin.ExecContext(t.Context(), "CREATE SCHEMA "+name)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		_, err := admin.ExecContext(context.WithoutCancel(t.Context()), "DROP SCHEMA "+name+" CASCADE")
-		require.NoError(t, err)
-		require.NoError(t, admin.Close())
-	})
-	separator := "?"
-	if strings.Contains(dsn, "?") {
-		separator = "&"
-	}
+	mine := testdb.Postgres(t)
 	return func(t testing.TB) *sqlstore.Store {
 		t.Helper()
-		s, err := sqlstore.OpenPostgres(t.Context(), dsn+separator+"search_path="+name)
+		s, err := sqlstore.OpenPostgres(t.Context(), mine)
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = s.Close() })
 		return s
