@@ -282,7 +282,7 @@ func (k *Keyring) wrapDEKs(w *work, sh *shape, r *Record, sets []*keySet) error 
 // No counter is stored, and the chance to pass 2^30 wraps is below e^-64.
 func (s *keySet) countWrap(wrap []byte) {
 	if wrap[0] == 0 && wrap[1] == 0 && wrap[2] == 0 {
-		s.spent.Store(true)
+		s.flags.Or(flagSpent)
 	}
 }
 
