@@ -372,6 +372,19 @@ func medianOf(all []time.Duration) float64 {
 func BenchmarkSeal5AgainstFloor(b *testing.B) { against(b, sealOne(b), floor{}.sealOne(b)) }
 func BenchmarkOpen5AgainstFloor(b *testing.B) { against(b, openOne(b), floor{}.openOne(b)) }
 
+// Of one subject, whose keys the processor has at hand: what is left is work.
+func BenchmarkSeal5OneSubject(b *testing.B) {
+	against(b, sealOne(b).ofOne(), floor{}.sealOne(b).ofOne())
+}
+
+func BenchmarkOpen5OneSubject(b *testing.B) {
+	against(b, openOne(b).ofOne(), floor{}.openOne(b).ofOne())
+}
+
+func (op operation) ofOne() operation {
+	return operation{func(slot, _ int) { op.make(slot, 0) }, op.run}
+}
+
 // What the format itself costs, and what the code around it.
 func BenchmarkSeal5AgainstBoundFloor(b *testing.B) { against(b, sealOne(b), bound.sealOne(b)) }
 func BenchmarkOpen5AgainstBoundFloor(b *testing.B) { against(b, openOne(b), bound.openOne(b)) }

@@ -106,13 +106,19 @@ func benchPostgres(b *testing.B) envelope.Store {
 const coldRows = 1000
 
 // BenchmarkOpenSliceCold opens 1,000 rows of 1,000 subjects with a Keyring that
-// knows none of them, from a store of 10,000. The queries are for keys, and for
-// pages of the key tree above the leaves.
+// knows none of them, from a store of 10,000: of a process that has just started,
+// or that runs and has opened 1,000 rows of others. The queries are for keys, and
+// for pages of the key tree above the leaves.
 func BenchmarkOpenSliceCold(b *testing.B) {
 	for _, c := range []struct {
 		name  string
 		store func(*testing.B) envelope.Store
-	}{{"memory", func(*testing.B) envelope.Store { return memstore.New() }}, {"sqlite", benchSQLite}, {"postgres", benchPostgres}} {
+		runs  bool
+	}{
+		{"memory", func(*testing.B) envelope.Store { return memstore.New() }, false},
+		{"sqlite", benchSQLite, false}, {"sqlite/running", benchSQLite, true},
+		{"postgres", benchPostgres, false}, {"postgres/running", benchPostgres, true},
+	} {
 		b.Run(c.name, func(b *testing.B) {
 			w := newBenchWorld(b, c.store(b), benchSubjects)
 			var took []time.Duration
@@ -120,9 +126,17 @@ func BenchmarkOpenSliceCold(b *testing.B) {
 			rows := make([]benchRow, coldRows)
 			for b.Loop() {
 				s := w.fresh(b)
-				for i := range rows {
-					rows[i] = scanned(b, &w.rows[benchOrder[n]])
-					n = (n + 1) % benchSubjects
+				take := func() {
+					for i := range rows {
+						rows[i] = scanned(b, &w.rows[benchOrder[n]])
+						n = (n + 1) % benchSubjects
+					}
+				}
+				if take(); c.runs {
+					if err := s.OpenSlice(b.Context(), rows); err != nil {
+						b.Fatal(err)
+					}
+					take()
 				}
 				w.store.keys, w.store.pages = 0, 0
 				start := time.Now()

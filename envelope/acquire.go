@@ -55,7 +55,7 @@ func (k *Keyring) usable(s *keySet, mint bool) bool {
 	if s == nil || !mint || s.forgotten || s.index() != nil {
 		return s != nil
 	}
-	return !s.spent.Load() && (s.newest.sealUntil == 0 || time.Now().Unix() < s.newest.sealUntil)
+	return !s.spent() && (s.newest.sealUntil == 0 || time.Now().Unix() < s.newest.sealUntil)
 }
 
 func (k *Keyring) acquireMissing(ctx context.Context, refs []keyRef, sets []*keySet, mint bool) error {

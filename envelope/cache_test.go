@@ -2,8 +2,10 @@ package envelope
 
 import (
 	"math/rand/v2"
+	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,22 +13,39 @@ import (
 
 func never() bool { return false }
 
-// intact checks that the map, the chains and the ring of every shard agree.
+// intact checks that the table and the ring of every shard agree, and that every
+// bucket knows how many entries passed it.
 func (c *keyCache) intact(t *testing.T) (n int) {
 	t.Helper()
 	for i := range c.shards {
 		s := &c.shards[i]
 		require.LessOrEqual(t, len(s.ring), s.max)
-		chained := 0
-		for hash, set := range s.m {
-			for ; set != nil; set = set.next {
-				chained++
-				require.Equal(t, hash, set.hash)
+		table := s.table.Load()
+		mask := uint32(len(table.buckets) - 1)
+		past := make([]uint32, len(table.buckets))
+		entries := 0
+		for j := range table.buckets {
+			b := &table.buckets[j]
+			for slot := range b.sets {
+				set := b.sets[slot].Load()
+				if set == nil {
+					continue
+				}
+				entries++
+				hash := c.hashOf(set)
+				require.Equal(t, i, c.shardOf(hash))
+				require.Equal(t, tagOf(hash), b.tags[slot].Load())
 				require.Same(t, set, s.ring[set.at])
+				for at := table.home(hash); at != uint32(j); at = (at + 1) & mask {
+					past[at]++
+				}
 			}
 		}
-		require.Len(t, s.ring, chained)
-		n += chained
+		for j := range table.buckets {
+			require.Equal(t, past[j], table.buckets[j].past.Load())
+		}
+		require.Len(t, s.ring, entries)
+		n += entries
 	}
 	return n
 }
@@ -59,7 +78,7 @@ func TestCacheAgainstAModel(t *testing.T) {
 				model[k] = set
 			case 5:
 				if r.IntN(100) == 0 {
-					c.drop(func(s *keySet) bool { return s.ref.kind == "a" })
+					c.drop(func(s *keySet) bool { return s.ref().kind == "a" })
 					for k := range model {
 						if k.kind == "a" {
 							delete(model, k)
@@ -93,4 +112,58 @@ func TestCacheEvictsTheUnused(t *testing.T) {
 		require.True(t, c.put(keyRef{kind: "k", id: strconv.Itoa(i)}, &keySet{expires: 1}, never))
 	}
 	require.LessOrEqual(t, c.intact(t), 512)
+}
+
+// A get without a lock finds what is there all the while others are put and
+// removed and tables grow, and never what was deleted before it began.
+func TestCacheReadsWithoutALock(t *testing.T) {
+	c := newKeyCache(100_000)
+	stays, goes := keyRef{kind: "k", id: "stays"}, keyRef{kind: "k", id: "goes"}
+	require.True(t, c.put(stays, &keySet{expires: 1}, never))
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer close(done)
+		for i := range 20_000 {
+			ref := keyRef{kind: "k", id: strconv.Itoa(i)}
+			c.put(ref, &keySet{expires: 1}, never)
+			if i%3 == 0 {
+				c.del(ref)
+			}
+			c.put(goes, &keySet{expires: 1}, never)
+			c.del(goes)
+			if c.get(&goes, 0) != nil {
+				t.Error("deleted, and still there")
+			}
+		}
+	})
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if c.get(&stays, 0) == nil {
+					t.Error("not found while others changed")
+					return
+				}
+				if set := c.get(&goes, 0); set != nil && string(set.id[:set.idLen]) != goes.id {
+					t.Error("another's keys")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, 20_000-6667+1, c.intact(t))
+}
+
+// A hit reads two lines of the processor's cache.
+func TestSizeOfCachedThings(t *testing.T) {
+	if strconv.IntSize != 64 {
+		t.Skip("of processors with pointers of 64 bits")
+	}
+	require.EqualValues(t, 128, reflect.TypeFor[keySet]().Size())
+	require.EqualValues(t, 64, reflect.TypeFor[bucket]().Size())
 }

@@ -98,7 +98,12 @@ func (k *Keyring) resolveKeeping(ctx context.Context, rows []PageRow, leaves boo
 				continue
 			}
 			todo = append(todo, p)
-			if p.Parent != 0 && !seen[p.Parent] {
+			if p.Parent == 0 || seen[p.Parent] || out[p.Parent] != nil {
+				continue
+			}
+			if key := k.pages.get(p.Parent, p.ParentGen, now); key != nil { // what it was wrapped under, by its own word
+				out[p.Parent] = key
+			} else {
 				parents = append(parents, p.Parent)
 			}
 		}

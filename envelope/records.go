@@ -26,6 +26,7 @@ type work struct {
 	shapes []*shape // per record
 	hdr    wire.Header
 	parsed int // findOlder parsed hdr from this record; -1: none
+	random randomness
 	aad    []byte
 	deks   [MaxScopes][keySize]byte
 	aeads  [MaxScopes]cipher.AEAD
@@ -41,6 +42,7 @@ func (w *work) release() {
 		clear(w.aeads[:n])
 	}
 	w.scopes = 0
+	w.random.drop()
 	w.shapes = w.shapes[:0]
 	workPool.Put(w)
 }
@@ -213,6 +215,7 @@ func (k *Keyring) sealRecord(w *work, sh *shape, r *Record, sets []*keySet) ([]b
 		if changed, err = k.reuseDEKs(w, sh, r, sets); err != nil {
 			return nil, err
 		}
+		w.random.draw(len(r.Cells) * Suite(w.hdr.CellSuite).drawn())
 	}
 	suite := Suite(w.hdr.CellSuite)
 	size := 0
@@ -233,7 +236,7 @@ func (k *Keyring) sealRecord(w *work, sh *shape, r *Record, sets []*keySet) ([]b
 		start := len(out)
 		b0 := wire.CellByte0(c.Codec)
 		out = append(out, b0)
-		out = suite.seal(w.aeads[c.Scope], out, c.Plain, sh.cells[i].at(b0, suite))
+		out = w.random.seal(w.aeads[c.Scope], out, c.Plain, sh.cells[i].at(b0, suite))
 		c.Sealed, c.Err = out[start:len(out):len(out)], nil
 	}
 	return header, nil
@@ -247,11 +250,16 @@ func (k *Keyring) mintDEKs(w *work, sh *shape, r *Record, sets []*keySet) error 
 		w.hdr.Flags = wire.FlagRowID
 	}
 	w.hdr.Scopes = slices.Grow(w.hdr.Scopes[:0], n)[:n]
-	for pos, i := range sh.order[:n] {
+	random := len(r.Cells) * k.opts.Suite.drawn()
+	for i := range sets {
 		if sets[i] == nil || sets[i].forgotten {
 			return forgottenOrMissing(sets[i])
 		}
-		rand.Read(w.deks[i][:])
+		random += keySize + sets[i].newest.suite.drawn()
+	}
+	w.random.draw(random)
+	for pos, i := range sh.order[:n] {
+		w.random.read(w.deks[i][:])
 		w.hdr.Scopes[pos] = wire.Scope{Tag: sh.scopes[i].tag, Commit: dekCommit(k.opts.Suite, w.deks[i][:])}
 		var err error
 		if w.aeads[i], err = k.opts.Suite.aead(w.deks[i][:]); err != nil {
@@ -270,7 +278,7 @@ func (k *Keyring) wrapDEKs(w *work, sh *shape, r *Record, sets []*keySet) error 
 		s := &w.hdr.Scopes[pos]
 		s.WrapSuite, s.KID = byte(key.suite), key.kid
 		w.aad = appendDEKAAD(w.aad[:0], k.id, key.suite, key.kid, &r.Scopes[i].Subject, sh.scopes[i].names, bound, r.RowID, &rd)
-		w.wrap = key.suite.seal(key.aead, w.wrap[:0], w.deks[i][:], w.aad)
+		w.wrap = w.random.seal(key.aead, w.wrap[:0], w.deks[i][:], w.aad)
 		s.SetWrap(w.wrap)
 		sets[i].countWrap(w.wrap)
 	}
@@ -282,7 +290,7 @@ func (k *Keyring) wrapDEKs(w *work, sh *shape, r *Record, sets []*keySet) error 
 // No counter is stored, and the chance to pass 2^30 wraps is below e^-64.
 func (s *keySet) countWrap(wrap []byte) {
 	if wrap[0] == 0 && wrap[1] == 0 && wrap[2] == 0 {
-		s.spent.Store(true)
+		s.flags.Or(flagSpent)
 	}
 }
 

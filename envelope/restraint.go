@@ -241,11 +241,8 @@ func (k *Keyring) restrain(ctx context.Context, s Subject, e *LedgerEntry, check
 // their pseudonyms only.
 func (k *Keyring) uncacheParties(of map[SRef]struct{}) {
 	k.cache.drop(func(set *keySet) bool {
-		id := set.ref.id
-		if set.idLen > 0 {
-			id = string(set.id[:set.idLen])
-		}
-		_, gone := of[k.sref(set.ref.tenant, set.ref.kind, id)]
+		ref := set.ref()
+		_, gone := of[k.sref(ref.tenant, ref.kind, ref.id)]
 		return gone
 	})
 }

@@ -3,34 +3,36 @@ package envelope
 import (
 	"crypto/cipher"
 	"crypto/rand"
+	"slices"
 
 	"github.com/lethe-go/lethe/envelope/internal/secret"
 )
 
 // seal appends nonce, ciphertext and tag to dst.
 func (s Suite) seal(a cipher.AEAD, dst, plaintext, aad []byte) []byte {
-	if s == SuiteAES256GCM {
-		return a.Seal(dst, nil, plaintext, aad)
+	n, size := len(dst), a.NonceSize()
+	dst = slices.Grow(dst, s.overhead()+len(plaintext))[:n+size]
+	if size > 0 {
+		rand.Read(dst[n:]) // never fails: crypto/rand ends the program instead
 	}
-	n := len(dst)
-	dst = append(dst, make([]byte, s.nonceSize())...)
-	rand.Read(dst[n:]) // never fails: crypto/rand ends the program instead
+	return a.Seal(dst, dst[n:], plaintext, aad)
+}
+
+// seal is Suite.seal with a nonce from r.
+func (r *randomness) seal(a cipher.AEAD, dst, plaintext, aad []byte) []byte {
+	n, size := len(dst), a.NonceSize()
+	dst = slices.Grow(dst, size)[:n+size]
+	r.read(dst[n:])
 	return a.Seal(dst, dst[n:], plaintext, aad)
 }
 
 // open appends the plaintext of a body made by seal. Any failure is ErrDecrypt.
 func (s Suite) open(a cipher.AEAD, dst, body, aad []byte) ([]byte, error) {
-	var out []byte
-	var err error
-	switch {
-	case len(body) < s.overhead():
+	if len(body) < s.overhead() {
 		return nil, ErrDecrypt
-	case s == SuiteAES256GCM:
-		out, err = a.Open(dst, nil, body, aad)
-	default:
-		n := s.nonceSize()
-		out, err = a.Open(dst, body[:n], body[n:], aad)
 	}
+	n := a.NonceSize()
+	out, err := a.Open(dst, body[:n], body[n:], aad)
 	if err != nil {
 		return nil, ErrDecrypt
 	}

@@ -3,6 +3,7 @@ package envelope
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/fips140"
 	"fmt"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -15,8 +16,9 @@ type Suite uint8
 
 // The suites.
 const (
-	// SuiteAES256GCM: AES-256-GCM with random 96-bit nonces drawn inside the
-	// module (NIST SP 800-38D, FIPS-approved use). Overhead 28 bytes. The default.
+	// SuiteAES256GCM: AES-256-GCM with random 96-bit nonces (NIST SP 800-38D), in
+	// FIPS 140-3 mode drawn inside the module, its approved use. Overhead 28 bytes.
+	// The default.
 	SuiteAES256GCM Suite = 1
 	// SuiteXChaCha: XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) with random
 	// 192-bit nonces. Overhead 40 bytes. GODEBUG=fips140=only refuses it, with an error.
@@ -37,9 +39,17 @@ func (s Suite) overhead() int {
 
 func (s Suite) nonceSize() int { return s.overhead() - 16 }
 
-// aead makes the suite's AEAD. Its Seal takes a nil nonce for suite 1; use seal and
-// open. It holds the key, and in suite 1 the key schedule, which nobody but
-// package secret can wipe.
+// drawn is how much randomness a seal takes, in bytes: what aead's NonceSize will say.
+func (s Suite) drawn() int {
+	if s == SuiteAES256GCM && fips140.Enabled() {
+		return 0
+	}
+	return s.nonceSize()
+}
+
+// aead makes the suite's AEAD, for seal and open. Its NonceSize is 0 if it draws
+// its nonces itself, which it writes before the ciphertext. It holds the key, and
+// in suite 1 the key schedule, which nobody but package secret can wipe.
 func (s Suite) aead(key []byte) (cipher.AEAD, error) {
 	if secret.Wipes {
 		return s.secretAEAD(key)
@@ -59,7 +69,10 @@ func (s Suite) newAEAD(key []byte) (cipher.AEAD, error) {
 		if err != nil {
 			return nil, err
 		}
-		return cipher.NewGCMWithRandomNonce(block)
+		if fips140.Enabled() {
+			return cipher.NewGCMWithRandomNonce(block)
+		}
+		return cipher.NewGCM(block) // the same, but one call of the generator can draw all nonces of a record
 	case SuiteXChaCha:
 		return chacha20poly1305.NewX(key)
 	}
