@@ -6,8 +6,8 @@ replace github.com/lethe-go/lethe => ..
 
 require (
 	github.com/alecthomas/kong v1.17.0
-	github.com/jackc/pgx/v5 v5.13.0
-	github.com/lethe-go/lethe v0.0.0-00010101000000-000000000000
+	github.com/jackc/pgx/v5 v5.12.0
+	github.com/lethe-go/lethe v0.0.0
 	github.com/schollz/progressbar/v3 v3.19.1
 	github.com/stretchr/testify v1.12.1
 	go.yaml.in/yaml/v3 v3.0.5
