@@ -39,9 +39,11 @@ func (d *postgres) rekeyKeys(ctx context.Context, q querier, tree envelope.TreeI
 		kids[i], wraps[i] = k.KID[:], notNil(k.Wrapped)
 		pages[i], gens[i], suites[i] = int64(k.Page), int64(k.PageGen), int64(k.Suite)
 	}
+	// The keys of the pages are read once and joined by kid: a subtraction, since an
+	// equality of pages would read all keys of a page for each of them.
 	return rows(q.ExecContext(ctx, d.bind(`UPDATE lethe_key k SET page_gen = w.page_gen, suite = NULLIF(w.suite, 1), wrapped = w.wrapped
 		FROM unnest(?::bytea[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bytea[]) AS w(kid, page, page_gen, suite, wrapped)
-		WHERE k.tree = ? AND k.page = ANY(?::bigint[]) AND k.page = w.page AND k.kid = w.kid`),
+		WHERE k.tree = ? AND k.page = ANY(?::bigint[]) AND k.page - w.page = 0 AND k.kid = w.kid`),
 		kids, pages, gens, suites, wraps, int64(tree), distinct(pages)))
 }
 
