@@ -44,6 +44,7 @@ type run struct {
 	ends     map[int][]string // batches that are done, but not all before them
 	next     int              // the first that is not
 	flushed  time.Time
+	dirty    bool // the state is ahead of the database's
 	resumed  bool
 }
 
@@ -110,6 +111,9 @@ func (r *run) begin(ctx context.Context) error {
 func (r *run) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
+	if r.dirty {
+		_ = r.leases.keep(ctx, r.layout.DB, &r.state) // or pages that needed nothing are visited again
+	}
 	_ = r.leases.leave(ctx) // or the lease ends by itself
 }
 
@@ -407,11 +411,11 @@ func (r *run) commit(ctx context.Context, p *page, write []int, todo *pending, s
 	}
 	if len(write) == 0 {
 		s, next, failures := r.with(p, todo, nil, 0, seq, end, last)
-		if time.Since(r.flushed) >= flushEvery {
+		if r.dirty = true; time.Since(r.flushed) >= flushEvery {
 			if err := r.leases.keep(ctx, r.layout.DB, &s); err != nil {
 				return nil, err
 			}
-			r.flushed = time.Now()
+			r.flushed, r.dirty = time.Now(), false
 		}
 		return nil, r.install(ctx, s, next, failures, &locked)
 	}
@@ -431,7 +435,7 @@ func (r *run) commit(ctx context.Context, p *page, write []int, todo *pending, s
 	if err := tx.Commit(); err != nil {
 		return nil, err
 	}
-	r.flushed = time.Now()
+	r.flushed, r.dirty = time.Now(), false
 	return lost, r.install(ctx, s, next, failures, &locked)
 }
 
