@@ -27,6 +27,7 @@ type config struct {
 	rounds   int
 	records  int // per point and round, about
 	subjects int // the largest number of them
+	table    int // of the curves by something else
 	work     string
 	progress func(format string, args ...any)
 }
@@ -57,7 +58,7 @@ func run(ctx context.Context) error {
 	started := time.Now()
 	m := machine.Describe(ctx, started.UTC().Format(time.RFC3339))
 	c := config{
-		rounds: *rounds, records: *records, subjects: *subjects, work: work,
+		rounds: *rounds, records: *records, subjects: *subjects, table: 10_000, work: work,
 		progress: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
 	}
 	r := Report{Machine: m, Rounds: *rounds, Records: *records}
