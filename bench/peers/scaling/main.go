@@ -5,7 +5,8 @@
 //	go run ./scaling
 //
 // Run it in the folder of package peers. scaling.json and scaling.md go to
-// ../results, in a folder named by date and CPU, the charts to ../results.
+// ../results, in a folder named by date and CPU, the charts to ../results, after
+// each curve. Curves of the day that are not measured again stay as they were.
 package main
 
 import (
@@ -61,7 +62,11 @@ func run(ctx context.Context) error {
 		rounds: *rounds, records: *records, subjects: *subjects, table: 10_000, work: work,
 		progress: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
 	}
-	r := Report{Machine: m, Rounds: *rounds, Records: *records}
+	dir := filepath.Join(*results, started.UTC().Format(time.DateOnly)+"-"+m.Slug())
+	r, err := resume(dir, m)
+	if err != nil {
+		return err
+	}
 	for _, curve := range []struct {
 		name    string
 		measure func(context.Context, config) (Curve, error)
@@ -71,16 +76,18 @@ func run(ctx context.Context) error {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), curve.name) {
 			continue
 		}
-		if load, ok := machine.Load(); ok {
-			r.Machine.Loads = append(r.Machine.Loads, load)
-		}
+		load, _ := machine.Load()
 		c.progress("%s, %s", curve.name, time.Since(started).Round(time.Second))
 		measured, err := curve.measure(ctx, c)
 		if err != nil {
 			return fmt.Errorf("%s: %w", curve.name, err)
 		}
-		r.Curves = append(r.Curves, measured)
+		measured.Load, measured.Rounds, measured.Records, measured.Commit = load, c.rounds, c.records, m.Commit
+		if err := r.add(measured, dir, *results); err != nil {
+			return err
+		}
 	}
 	c.progress("took %s", time.Since(started).Round(time.Second))
-	return r.write(filepath.Join(*results, started.UTC().Format(time.DateOnly)+"-"+m.Slug()), *results)
+	fmt.Print(r.table()) //nolint:forbidigo // the program's result
+	return nil
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,8 +20,6 @@ import (
 // Report is scaling.json.
 type Report struct {
 	Machine machine.Machine `json:"machine"`
-	Rounds  int             `json:"rounds"`
-	Records int             `json:"records_per_point_and_round"`
 	Curves  []Curve         `json:"curves"`
 }
 
@@ -32,6 +32,11 @@ type Curve struct {
 	LogX   bool      `json:"log_x"`
 	LogY   bool      `json:"log_y"`
 	Series []*Series `json:"series"`
+
+	Rounds  int     `json:"rounds"`
+	Records int     `json:"records_per_point_and_round"`
+	Load    float64 `json:"load_average"` // of the minute before
+	Commit  string  `json:"commit,omitempty"`
 }
 
 // Series is one line of a chart.
@@ -63,7 +68,35 @@ func pointOf(x float64, samples []sample) Point {
 	return Point{X: x, CPU: cpu[len(cpu)/2], Wall: wall[len(wall)/2], Min: cpu[0], Max: cpu[len(cpu)-1]}
 }
 
-func (r Report) write(dir, results string) error {
+// resume reads the report in a folder, so that some curves can be measured anew;
+// one of another CPU or Go is left aside.
+func resume(dir string, m machine.Machine) (*Report, error) {
+	fresh := &Report{Machine: m}
+	text, err := os.ReadFile(filepath.Join(dir, "scaling.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fresh, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var old Report
+	if err := json.Unmarshal(text, &old); err != nil {
+		return nil, err
+	}
+	if old.Machine.CPU == m.CPU && old.Machine.Cores == m.Cores && old.Machine.Go == m.Go {
+		fresh.Curves = old.Curves
+	}
+	return fresh, nil
+}
+
+// add puts a curve in the place of one with its name, and writes the report to
+// dir and the curve's chart to results.
+func (r *Report) add(c Curve, dir, results string) error {
+	if i := slices.IndexFunc(r.Curves, func(old Curve) bool { return old.Name == c.Name }); i >= 0 {
+		r.Curves[i] = c
+	} else {
+		r.Curves = append(r.Curves, c)
+	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
@@ -74,33 +107,23 @@ func (r Report) write(dir, results string) error {
 	if err := write(filepath.Join(dir, "scaling.json"), append(text, '\n')); err != nil {
 		return err
 	}
-	table := r.table()
-	fmt.Print(table) //nolint:forbidigo // the program's result
-	if err := write(filepath.Join(dir, "scaling.md"), []byte(table)); err != nil {
+	if err := write(filepath.Join(dir, "scaling.md"), []byte(r.table())); err != nil {
 		return err
 	}
-	for _, c := range r.Curves {
-		if err := c.draw(filepath.Join(results, "scaling-"+c.Name+".svg")); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.draw(filepath.Join(results, "scaling-"+c.Name+".svg"))
 }
 
 func write(path string, text []byte) error {
 	return os.WriteFile(path, text, 0o644) //nolint:gosec // results are for everybody
 }
 
-func (r Report) table() string {
+func (r *Report) table() string {
 	var b strings.Builder
 	m := r.Machine
-	fmt.Fprintf(&b, "# Scaling, %s\n\n%s, %d cores, %s/%s, %s; commit %s; %d rounds of %d records a point", m.StartedAt[:10], m.CPU, m.Cores, m.OS, m.Arch, m.Go, m.Commit, r.Rounds, r.Records)
-	if len(m.Loads) > 0 {
-		fmt.Fprintf(&b, "; load average %.1f to %.1f", slices.Min(m.Loads), slices.Max(m.Loads))
-	}
-	b.WriteString(".\n\nMicroseconds of processor time for one record (in brackets on the wall), medians over the rounds.\n")
+	fmt.Fprintf(&b, "# Scaling, %s\n\n%s, %d cores, %s/%s, %s.\n\n", m.StartedAt[:10], m.CPU, m.Cores, m.OS, m.Arch, m.Go)
+	b.WriteString("Microseconds of processor time for one record (in brackets on the wall), medians over the rounds.\n")
 	for _, c := range r.Curves {
-		fmt.Fprintf(&b, "\n## %s\n\n| %s |", c.Title, c.X)
+		fmt.Fprintf(&b, "\n## %s\n\n%d rounds of about %d records a point, load average %.1f, commit %s.\n\n| %s |", c.Title, c.Rounds, c.Records, c.Load, c.Commit, c.X)
 		for _, s := range c.Series {
 			fmt.Fprintf(&b, " %s |", s.Name)
 		}

@@ -12,7 +12,9 @@ import (
 // Every curve is measured and drawn, on very little.
 func TestCurves(t *testing.T) {
 	c := config{rounds: 1, records: 100, subjects: 1000, table: 300, work: t.TempDir(), progress: t.Logf}
-	r := Report{Machine: machine.Machine{StartedAt: "2026-01-02T03:04:05Z"}}
+	dir, m := t.TempDir(), machine.Machine{StartedAt: "2026-01-02T03:04:05Z"}
+	r, err := resume(dir, m)
+	require.NoError(t, err)
 	for _, measure := range []func(context.Context, config) (Curve, error){bySubjects, byFields, bySize, byGoroutines, byHits} {
 		curve, err := measure(t.Context(), c)
 		require.NoError(t, err)
@@ -22,10 +24,13 @@ func TestCurves(t *testing.T) {
 				require.Positive(t, p.Wall, "%s: %s at %g", curve.Name, s.Name, p.X)
 			}
 		}
-		r.Curves = append(r.Curves, curve)
+		require.NoError(t, r.add(curve, dir, dir))
 	}
-	dir := t.TempDir()
-	require.NoError(t, r.write(dir, dir))
+	again, err := resume(dir, m)
+	require.NoError(t, err)
+	require.Equal(t, r, again)
+	require.NoError(t, again.add(Curve{Name: "hits", Series: r.Curves[4].Series}, dir, dir))
+	require.Len(t, again.Curves, 5)
 }
 
 // hits misses as often as it is asked to: seen by the store's queries.
