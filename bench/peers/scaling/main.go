@@ -47,7 +47,7 @@ func run(ctx context.Context) error {
 	rounds := flag.Int("n", 7, "rounds: how often every point is measured")
 	records := flag.Int("records", 5000, "records sealed or opened for a point in one round")
 	subjects := flag.Int("subjects", 1_000_000, "the largest number of subjects, at least 1000")
-	only := flag.String("curves", "", "the curves to measure, with commas between; all by default")
+	only := flag.String("curves", "", "the curves to measure, with commas between; all by default; none draws those of the day anew")
 	results := flag.String("results", filepath.Join("..", "results"), "folder of the results")
 	flag.Parse()
 
@@ -88,6 +88,9 @@ func run(ctx context.Context) error {
 		}
 	}
 	c.progress("took %s", time.Since(started).Round(time.Second))
+	if err := r.redraw(dir, *results); err != nil {
+		return err
+	}
 	fmt.Print(r.table()) //nolint:forbidigo // the program's result
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -90,7 +91,7 @@ func resume(dir string, m machine.Machine) (*Report, error) {
 }
 
 // add puts a curve in the place of one with its name, and writes the report to
-// dir and the curve's chart to results.
+// dir and the charts to results.
 func (r *Report) add(c Curve, dir, results string) error {
 	if i := slices.IndexFunc(r.Curves, func(old Curve) bool { return old.Name == c.Name }); i >= 0 {
 		r.Curves[i] = c
@@ -107,10 +108,20 @@ func (r *Report) add(c Curve, dir, results string) error {
 	if err := write(filepath.Join(dir, "scaling.json"), append(text, '\n')); err != nil {
 		return err
 	}
+	return r.redraw(dir, results)
+}
+
+// redraw makes the table and the charts of what the report has.
+func (r *Report) redraw(dir, results string) error {
 	if err := write(filepath.Join(dir, "scaling.md"), []byte(r.table())); err != nil {
 		return err
 	}
-	return c.draw(filepath.Join(results, "scaling-"+c.Name+".svg"))
+	for _, c := range r.Curves {
+		if err := c.draw(filepath.Join(results, "scaling-"+c.Name+".svg")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func write(path string, text []byte) error {
@@ -129,7 +140,7 @@ func (r *Report) table() string {
 		}
 		b.WriteString("\n|---|" + strings.Repeat("---|", len(c.Series)) + "\n")
 		for i := range c.Series[0].Points {
-			fmt.Fprintf(&b, "| %g |", c.Series[0].Points[i].X)
+			fmt.Fprintf(&b, "| %s |", number(c.Series[0].Points[i].X))
 			for _, s := range c.Series {
 				if i < len(s.Points) {
 					fmt.Fprintf(&b, " %.2f (%.2f) |", s.Points[i].CPU/1000, s.Points[i].Wall/1000)
@@ -148,7 +159,10 @@ func (c Curve) draw(path string) error {
 	}
 	var ticks plot.ConstantTicks
 	for _, point := range c.Series[0].Points {
-		ticks = append(ticks, plot.Tick{Value: point.X, Label: fmt.Sprintf("%g", point.X)})
+		ticks = append(ticks, plot.Tick{Value: point.X, Label: number(point.X)})
+	}
+	if n := len(ticks); n > 1 && !c.LogX && ticks[n-1].Value-ticks[n-2].Value < ticks[n-1].Value/50 {
+		ticks[n-2].Label = " " // no room
 	}
 	p.X.Tick.Marker = ticks
 	chart.AddGrid(p)
@@ -166,12 +180,24 @@ func (c Curve) draw(path string) error {
 	if c.LogY {
 		p.Y.Scale = plot.LogScale{}
 		p.Y.Tick.Marker = powers(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
-		p.Y.Min, p.Y.Max = 1, top*2
+		p.Y.Min, p.Y.Max = 1, top*math.Pow(1.6, float64(len(c.Series))) // room for the legend
 	} else {
 		p.Y.Min, p.Y.Max = 0, top*1.35
 	}
 	p.Legend.Left = true
 	return chart.Save(p, 640, 380, path)
+}
+
+// number writes a count in the axis's short way: 100k, 1M.
+func number(v float64) string {
+	switch {
+	case v >= 1e6:
+		return fmt.Sprintf("%gM", v/1e6)
+	case v >= 1e5:
+		return fmt.Sprintf("%gk", v/1e3)
+	default:
+		return fmt.Sprintf("%g", v)
+	}
 }
 
 func powers(values ...float64) plot.ConstantTicks {

@@ -18,7 +18,7 @@ import (
 func TestEveryColourHasADarkOne(t *testing.T) {
 	p := chart.New("title", "x", "y")
 	chart.AddGrid(p)
-	for n := range 4 {
+	for n := range 5 {
 		require.NoError(t, chart.AddLine(p, "series", n, plotter.XYs{{X: 1, Y: 1}, {X: 2, Y: 3}}))
 	}
 	require.NoError(t, chart.AddLabels(p, plotter.XYLabels{XYs: plotter.XYs{{X: 1, Y: 1}}, Labels: []string{"label"}}))
