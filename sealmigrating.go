@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"unsafe"
 )
 
@@ -31,8 +32,8 @@ func (s *core) sealMigrating(ctx context.Context, all rows, anew bool) error {
 		if sealed {
 			return
 		}
-		for i := len(taken) - 1; i >= 0; i-- {
-			*taken[i].slot = taken[i].old
+		for _, t := range slices.Backward(taken) { // two may be of one struct
+			*t.slot = t.old
 		}
 	}()
 	for i := range all.n {
