@@ -381,7 +381,8 @@ func (r *run) batch(ctx context.Context, p *page, seq int) (cost int, err error)
 
 // waits sleeps a moment if an error is one of an outage that has not lasted too long.
 func (r *run) waits(ctx context.Context, err error, since *time.Time) bool {
-	if !transient(err) || ctx.Err() != nil {
+	// A driver may hand on the end of another call's context, with its connection.
+	if ctx.Err() != nil || !transient(err) && !errors.Is(err, context.Canceled) {
 		return false
 	}
 	if since.IsZero() {
