@@ -46,6 +46,7 @@ var (
 type state struct {
 	Kind     string       `json:"kind"`
 	Table    string       `json:"table"`
+	Tenant   string       `json:"tenant,omitempty"`
 	Key      []string     `json:"key"`
 	Done     bool         `json:"done"`
 	Pass     int          `json:"pass"`

@@ -80,9 +80,10 @@ func (p *page) updatePostgres(ctx context.Context, tx *sql.Tx, write []int) ([]i
 			return nil, err
 		}
 	}
+	args = p.l.withTenant(args)
 	rows, err := tx.QueryContext(ctx, p.l.pgUpdate(), args...)
 	if err != nil {
-		return nil, err
+		return nil, quiet(err)
 	}
 	defer func() { _ = rows.Close() }()
 	written := make([]bool, p.len())
@@ -99,7 +100,7 @@ func (p *page) updatePostgres(ctx context.Context, tx *sql.Tx, write []int) ([]i
 			lost = append(lost, i)
 		}
 	}
-	return lost, rows.Err()
+	return lost, quiet(rows.Err())
 }
 
 func (p *page) updateSQLite(ctx context.Context, tx *sql.Tx, write []int) (lost []int, err error) {
@@ -128,7 +129,7 @@ func (p *page) updateSQLite(ctx context.Context, tx *sql.Tx, write []int) (lost 
 			args = append(args, v)
 		}
 		args = append(args, p.meta[i].key...)
-		args = append(args, p.meta[i].raw...)
+		args = p.l.withTenant(append(args, p.meta[i].raw...))
 		done, err := one(stmt.ExecContext(ctx, args...))
 		if err != nil {
 			return nil, err
@@ -138,6 +139,38 @@ func (p *page) updateSQLite(ctx context.Context, tx *sql.Tx, write []int) (lost 
 		}
 	}
 	return lost, nil
+}
+
+// refused is an error of PostgreSQL about what a statement was given: its message
+// may hold values, and is not shown. It unwraps to nothing for that reason.
+type refused struct{ state string }
+
+func (e refused) Error() string {
+	return "migrate: PostgreSQL refused a value (SQLSTATE " + e.state + "); its log says which"
+}
+
+// SQLState returns the code of the error.
+func (e refused) SQLState() string { return e.state }
+
+// quiet returns err, or what may be shown of it.
+func quiet(err error) error {
+	e, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err)
+	if !ok {
+		return err
+	}
+	s := e.SQLState()
+	if s == "22001" { // too long: of the column's type, and no value
+		return err
+	}
+	for _, class := range []string{"08", "23", "25", "40", "42", "53", "55", "57", "58"} { // of objects, and of the server
+		if strings.HasPrefix(s, class) {
+			return err
+		}
+	}
+	return refused{s}
 }
 
 // transient reports whether an error of the database may be gone in a moment: the

@@ -114,7 +114,7 @@ func (r *run) leave(ctx context.Context) {
 }
 
 func (r *run) resume(kept string) error {
-	fresh := state{Kind: r.kind.String(), Table: r.layout.Name, Key: r.layout.Key, Pass: 1, Started: time.Now().UTC()}
+	fresh := state{Kind: r.kind.String(), Table: r.layout.Name, Tenant: r.layout.Tenant, Key: r.layout.Key, Pass: 1, Started: time.Now().UTC()}
 	r.state = fresh
 	r.setFailures(nil)
 	if kept == "" || r.opts.Restart {
@@ -124,8 +124,8 @@ func (r *run) resume(kept string) error {
 	if err := json.Unmarshal([]byte(kept), &old); err != nil {
 		return errPosition
 	}
-	if old.Kind != fresh.Kind || old.Table != fresh.Table || !slices.Equal(old.Key, fresh.Key) {
-		return fmt.Errorf("migrate: job %q was begun as %s of %q by (%v); use another Options.Name, or Options.Restart", r.opts.Name, old.Kind, old.Table, old.Key)
+	if old.Kind != fresh.Kind || old.Table != fresh.Table || old.Tenant != fresh.Tenant || !slices.Equal(old.Key, fresh.Key) {
+		return fmt.Errorf("migrate: job %q was begun as %s of %q by (%v), or for another tenant; use another Options.Name, or Options.Restart", r.opts.Name, old.Kind, old.Table, old.Key)
 	}
 	if old.Done {
 		return nil
@@ -402,13 +402,20 @@ func (r *run) commit(ctx context.Context, p *page, write []int, todo *pending, s
 			r.stateMu.Unlock()
 		}
 	}()
-	if r.layout.Dialect == lethe.SQLite || len(write) == 0 {
-		take() // SQLite: one writer, and none that waits for the database's lock
+	if r.layout.Dialect == lethe.SQLite {
+		take() // one writer, and none that waits for the database's lock
 	}
 	if len(write) == 0 {
+		// A connection first: others hold one while they wait for the state.
+		conn, err := r.layout.DB.Conn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = conn.Close() }()
+		take()
 		s, next, failures := r.with(p, todo, nil, 0, seq, end, last)
 		if time.Since(r.flushed) >= flushEvery {
-			if err := r.leases.keep(ctx, r.layout.DB, &s); err != nil {
+			if err := r.leases.keep(ctx, conn, &s); err != nil {
 				return nil, err
 			}
 			r.flushed = time.Now()
@@ -429,7 +436,7 @@ func (r *run) commit(ctx context.Context, p *page, write []int, todo *pending, s
 		return nil, err
 	}
 	if err := tx.Commit(); err != nil {
-		return nil, err
+		return nil, quiet(err) // of triggers that were deferred
 	}
 	r.flushed = time.Now()
 	return lost, r.install(ctx, s, next, failures, &locked)
