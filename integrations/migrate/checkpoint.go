@@ -55,6 +55,8 @@ type state struct {
 	All      Counts       `json:"all"`                // of all passes
 	This     Counts       `json:"pass_counts"`        // of this pass
 	Failures []failureRow `json:"failures,omitempty"` // of this pass
+	// Contended is whether a row of this pass was given up for others' writes.
+	Contended bool `json:"contended,omitempty"`
 }
 
 type failureRow struct {

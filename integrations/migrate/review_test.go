@@ -271,3 +271,51 @@ func TestNameOfAnotherTenantsJob(t *testing.T) {
 	require.NoError(t, run("a"))
 	require.ErrorContains(t, run("b"), "another Options.Name")
 }
+
+// A row that was given up for others' writes is visited again, whether it is among
+// the failures that are listed or not, and by whichever process.
+func TestContendedRowsAreVisitedAgain(t *testing.T) {
+	for name, resumed := range map[string]bool{"here": false, "resumed": true} {
+		t.Run(name, func(t *testing.T) {
+			racing := false
+			p := newPeople(t, lethe.SQLite, nil)
+			now := func() time.Time {
+				if racing {
+					p.exec(t, "UPDATE people SET email = email || 'x' WHERE id = 2")
+				}
+				return time.Now()
+			}
+			var err error
+			p.people, err = lethe.For[person](p.ring, lethe.Options{Now: now, Migrations: map[string]lethe.Migration{"email": {Until: time.Now().Add(time.Hour)}}})
+			require.NoError(t, err)
+			p.table.Rows = p.people.Rows()
+			differs := person{Owner: "o", Email: lethe.Of("one")}
+			require.NoError(t, p.people.Seal(t.Context(), &differs))
+			p.exec(t, "INSERT INTO people (id, owner, email, sealed_keys, email_sealed) VALUES (1, 'o', 'another', $1, $2)", differs.Keys, differs.Email)
+			p.exec(t, "INSERT INTO people (id, owner, email) VALUES (2, 'o', 'e'), (3, 'o', NULL)")
+			racing = true
+			o := fast(migrate.Options{Workers: 1, BatchSize: 2, Retries: 1, Failures: 1})
+			for {
+				stopped := false
+				j, err := migrate.NewJob(t.Context(), migrate.Backfill, p.table, o)
+				require.NoError(t, err)
+				for pr, err := range j.Batches(t.Context()) {
+					require.NoError(t, err)
+					if racing && pr.This.Failed == 2 {
+						racing = false
+						if stopped = resumed; stopped {
+							break
+						}
+					}
+				}
+				if !stopped {
+					break
+				}
+			}
+			require.Contains(t, p.opened(t, p.people, 2), "ex")
+			var null bool
+			require.NoError(t, p.db.QueryRowContext(t.Context(), "SELECT email IS NULL FROM people WHERE id = 2").Scan(&null))
+			require.True(t, null, "the row was moved")
+		})
+	}
+}

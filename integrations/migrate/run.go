@@ -190,7 +190,7 @@ func (r *run) passes(ctx context.Context) error {
 		}
 		r.stateMu.Lock()
 		s := &r.state
-		clean := s.This.Changed == 0 && !r.contended()
+		clean := s.This.Changed == 0 && !s.Contended
 		finished := clean || !r.kind.repeats()
 		var err error
 		switch {
@@ -199,7 +199,7 @@ func (r *run) passes(ctx context.Context) error {
 		case s.Pass >= r.opts.Passes:
 			s.Done, s.Position, err = true, nil, ErrNotDone
 		default:
-			s.Pass, s.Position, s.This, s.Failures, r.failures = s.Pass+1, nil, Counts{}, nil, nil
+			s.Pass, s.Position, s.This, s.Failures, s.Contended, r.failures = s.Pass+1, nil, Counts{}, nil, false, nil
 		}
 		kept := r.patient(ctx, func() error { return r.leases.keep(ctx, r.layout.DB, s) })
 		p := r.progressLocked()
@@ -216,11 +216,6 @@ func (r *run) passes(ctx context.Context) error {
 		}
 		r.setFailures(nil)
 	}
-}
-
-// contended reports whether a row of the pass was given up for others' writes.
-func (r *run) contended() bool {
-	return slices.ContainsFunc(r.failures, func(e RowError) bool { return errors.Is(e.is, ErrContended) })
 }
 
 // pass goes through the table once, or through the rest of it.
@@ -460,6 +455,7 @@ func (r *run) with(p *page, todo *pending, lost []int, changed, seq int, end []s
 	failed := todo.failed
 	if last {
 		c.Failed += int64(len(lost))
+		s.Contended = s.Contended || len(lost) > 0
 		for _, i := range lost {
 			failed = append(failed, rowFailure{p.meta[i].key, ErrContended})
 		}
