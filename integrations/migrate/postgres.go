@@ -154,9 +154,13 @@ func (l *layout) pgUpdate() string {
 			set = append(set, c.name+" = "+c.pgIn("v."+name))
 		}
 	}
+	lock := "NO KEY UPDATE"
+	if l.unique {
+		lock = "UPDATE" // which the update takes then, and would wait for
+	}
 	return "UPDATE " + l.name + " AS t SET " + strings.Join(set, ", ") +
 		" FROM (SELECT r.tableoid AS lethe_rel, r.ctid AS lethe_at, v.* FROM unnest(" + strings.Join(arrays, ", ") + ") AS v(" + strings.Join(names, ", ") + ")" +
-		" JOIN " + l.name + " AS r ON " + strings.Join(match, " AND ") + " FOR NO KEY UPDATE OF r SKIP LOCKED) AS v" +
+		" JOIN " + l.name + " AS r ON " + strings.Join(match, " AND ") + " FOR " + lock + " OF r SKIP LOCKED) AS v" +
 		" WHERE t.ctid = v.lethe_at AND t.tableoid = v.lethe_rel RETURNING v.i"
 }
 

@@ -319,3 +319,24 @@ func TestContendedRowsAreVisitedAgain(t *testing.T) {
 		})
 	}
 }
+
+// A job does not wait for a row that others refer to meanwhile, also where it writes a
+// column with a unique index, which takes a stronger lock.
+func TestNoWaitForReferences(t *testing.T) {
+	p := newPeople(t, lethe.Postgres, nil, "email_sealed BYTEA", "email_sealed BYTEA UNIQUE")
+	p.exec(t, "CREATE TABLE orders (person BIGINT REFERENCES people (id))")
+	p.exec(t, "INSERT INTO people (id, owner, email) VALUES (1, 'o', 'e')")
+	tx, err := p.db.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback() }()
+	_, err = tx.ExecContext(t.Context(), "INSERT INTO orders VALUES (1)")
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	j, err := migrate.NewJob(ctx, migrate.Backfill, p.table, fast(migrate.Options{Retries: 1, Passes: 1}))
+	require.NoError(t, err)
+	_, err = j.Run(ctx, nil)
+	require.ErrorIs(t, err, migrate.ErrNotDone)
+	require.Len(t, j.Failures(), 1)
+	require.ErrorIs(t, j.Failures()[0], migrate.ErrContended)
+}
