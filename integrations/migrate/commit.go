@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -132,7 +133,7 @@ func (p *page) updateSQLite(ctx context.Context, tx *sql.Tx, write []int) (lost 
 		args = p.l.withTenant(append(args, p.meta[i].raw...))
 		done, err := one(stmt.ExecContext(ctx, args...))
 		if err != nil {
-			return nil, err
+			return nil, quiet(err)
 		}
 		if !done {
 			lost = append(lost, i)
@@ -141,19 +142,78 @@ func (p *page) updateSQLite(ctx context.Context, tx *sql.Tx, write []int) (lost 
 	return lost, nil
 }
 
-// refused is an error of PostgreSQL about what a statement was given: its message
+// updateEach is update for rows one of which the database refuses: it goes on after
+// such a row, and lists it.
+func (p *page) updateEach(ctx context.Context, tx *sql.Tx, write []int) (lost []int, bad []rowFailure, err error) {
+	savepoint := func(query string) error {
+		if p.l.Dialect != lethe.Postgres { // an error ends the statement alone
+			return nil
+		}
+		_, err := tx.ExecContext(ctx, query)
+		return err
+	}
+	for at, i := range write {
+		if err := savepoint("SAVEPOINT lethe_row"); err != nil {
+			return nil, nil, err
+		}
+		gone, err := p.update(ctx, tx, write[at:at+1])
+		switch {
+		case err == nil:
+			lost = append(lost, gone...)
+			err = savepoint("RELEASE SAVEPOINT lethe_row")
+		case ofValues(err):
+			bad = append(bad, rowFailure{p.meta[i].key, err})
+			err = savepoint("ROLLBACK TO SAVEPOINT lethe_row")
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(bad) > 1 && len(bad) == p.len() {
+		return nil, nil, fmt.Errorf("migrate: every row of a page was refused: %w", bad[0].err)
+	}
+	return lost, bad, nil
+}
+
+// ofValues reports whether an error of the database is about the values of a row: a
+// constraint, a trigger, or a type that does not take one.
+func ofValues(err error) bool {
+	if e, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err); ok {
+		s := e.SQLState()
+		return strings.HasPrefix(s, "22") || strings.HasPrefix(s, "23") || strings.HasPrefix(s, "P0")
+	}
+	e, ok := errors.AsType[interface {
+		error
+		Code() int
+	}](err)
+	return ok && e.Code()&0xff == 19 // SQLITE_CONSTRAINT, RAISE among them
+}
+
+// refused is an error of the database about what a statement was given: its message
 // may hold values, and is not shown. It unwraps to nothing for that reason.
 type refused struct{ state string }
 
 func (e refused) Error() string {
-	return "migrate: PostgreSQL refused a value (SQLSTATE " + e.state + "); its log says which"
+	return "migrate: the database refused a value (SQLSTATE " + e.state + "); its log or its triggers say why"
 }
 
 // SQLState returns the code of the error.
 func (e refused) SQLState() string { return e.state }
 
+// sqliteTrigger is SQLITE_CONSTRAINT_TRIGGER: what RAISE says, which may be made of values.
+const sqliteTrigger = 19 | 7<<8
+
 // quiet returns err, or what may be shown of it.
 func quiet(err error) error {
+	if e, ok := errors.AsType[interface {
+		error
+		Code() int
+	}](err); ok && e.Code() == sqliteTrigger {
+		return refused{"P0001"} // as PostgreSQL calls it
+	}
 	e, ok := errors.AsType[interface {
 		error
 		SQLState() string

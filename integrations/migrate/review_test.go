@@ -2,6 +2,7 @@ package migrate_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -114,7 +115,7 @@ func TestKeysOrderedUnlikeTheirText(t *testing.T) {
 // A value that its column is too short for is refused, not cut off.
 func TestColumnsTooShort(t *testing.T) {
 	p := newPeople(t, lethe.Postgres, nil, "email_sealed BYTEA", "email_sealed VARCHAR(20)")
-	p.exec(t, "INSERT INTO people (id, owner, email) VALUES (1, 'o', 'e@example.com')")
+	p.exec(t, "INSERT INTO people (id, owner, email) VALUES (1, 'o', 'e@example.com'), (2, 'o', 'f@example.com')")
 	_, err := p.job(t, migrate.Backfill, migrate.Options{})
 	require.ErrorContains(t, err, "too long")
 	require.Equal(t, "e@example.com", p.opened(t, p.people, 1))
@@ -215,7 +216,7 @@ func TestErrorsDoNotShowValues(t *testing.T) {
 // What PostgreSQL says of a value is not passed on.
 func TestDatabaseErrorsDoNotShowValues(t *testing.T) {
 	p := newPeople(t, lethe.Postgres, nil)
-	p.exec(t, "INSERT INTO people (id, owner, email) VALUES (1, 'alice', 'hunter2')")
+	p.exec(t, "INSERT INTO people (id, owner, email) VALUES (1, 'alice', 'hunter2'), (2, 'alice', 'hunter2')")
 	_, err := p.job(t, migrate.Backfill, migrate.Options{})
 	require.NoError(t, err)
 	p.exec(t, "ALTER TABLE people ALTER email TYPE integer USING NULL")
@@ -339,4 +340,57 @@ func TestNoWaitForReferences(t *testing.T) {
 	require.ErrorIs(t, err, migrate.ErrNotDone)
 	require.Len(t, j.Failures(), 1)
 	require.ErrorIs(t, j.Failures()[0], migrate.ErrContended)
+}
+
+// A row that a constraint refuses is listed, and does not stop the job.
+func TestRefusedRows(t *testing.T) {
+	dialects(t, func(t *testing.T, d lethe.Dialect) {
+		for _, size := range []int{1, 4, 8} {
+			testRefusedRows(t, d, size)
+		}
+	})
+}
+
+func testRefusedRows(t *testing.T, d lethe.Dialect, size int) {
+	t.Helper()
+	p := newPeople(t, d, nil, "email_sealed BYTEA", "email_sealed BYTEA, CHECK (sealed_keys IS NULL OR id NOT IN (2, 5))")
+	for i := range 8 {
+		p.exec(t, "INSERT INTO people (id, owner, email) VALUES ($1, 'o', 'hunter2')", i)
+	}
+	r, err := p.job(t, migrate.Backfill, migrate.Options{BatchSize: size})
+	require.NoError(t, err)
+	require.EqualValues(t, 6, r.All.Changed)
+	require.EqualValues(t, 2, r.This.Failed)
+	require.Len(t, r.Failures, 2)
+	require.ErrorContains(t, r.Failures[0], "onstraint")
+	for i := range 8 {
+		require.Equal(t, "hunter2", p.opened(t, p.people, i))
+	}
+}
+
+// A checkpoint holds a key that is no UTF-8 as it is.
+func TestKeysOfAnyBytes(t *testing.T) {
+	p := newPeople(t, lethe.SQLite, nil, "KEYTYPE", "TEXT")
+	for _, id := range []string{"61", "80", "81", "EFBFBD", "F0"} {
+		p.exec(t, "INSERT INTO people (id, owner, email) VALUES (CAST(x'"+id+"' AS TEXT), 'o', 'e')")
+	}
+	var changed int64
+	for range 20 {
+		j, err := migrate.NewJob(t.Context(), migrate.Backfill, p.table, fast(migrate.Options{Workers: 1, BatchSize: 1, Passes: 1}))
+		require.NoError(t, err)
+		done := false
+		for pr, err := range j.Batches(t.Context()) {
+			if errors.Is(err, migrate.ErrNotDone) {
+				done = true
+				break
+			}
+			require.NoError(t, err)
+			changed = pr.All.Changed
+			break
+		}
+		if done {
+			break
+		}
+	}
+	require.EqualValues(t, 5, changed)
 }

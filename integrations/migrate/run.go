@@ -415,6 +415,7 @@ func (r *run) commit(ctx context.Context, p *page, write []int, todo *pending, s
 			}
 			r.flushed = time.Now()
 		}
+		_ = conn.Close() // the caller, who is told now, may want it
 		return nil, r.install(ctx, s, next, failures, &locked)
 	}
 	tx, err := r.layout.DB.BeginTx(ctx, r.isolation())
@@ -422,11 +423,29 @@ func (r *run) commit(ctx context.Context, p *page, write []int, todo *pending, s
 		return nil, err
 	}
 	defer func() { _ = tx.Rollback() }()
-	if lost, err = p.update(ctx, tx, write); err != nil {
+	lost, err = p.update(ctx, tx, write)
+	done := *todo
+	if ofValues(err) {
+		if err := tx.Rollback(); err != nil {
+			return nil, err
+		}
+		again, err := r.layout.DB.BeginTx(ctx, r.isolation())
+		if err != nil {
+			return nil, err
+		}
+		tx = again
+		var bad []rowFailure
+		if lost, bad, err = p.updateEach(ctx, tx, write); err != nil {
+			return nil, err
+		}
+		done.counts.Failed += int64(len(bad))
+		done.failed = slices.Concat(done.failed, bad)
+	} else if err != nil {
 		return nil, err
 	}
 	take()
-	s, next, failures := r.with(p, todo, lost, len(write)-len(lost), seq, end, last)
+	changed := len(write) - len(lost) - int(done.counts.Failed-todo.counts.Failed)
+	s, next, failures := r.with(p, &done, lost, changed, seq, end, last)
 	if err := r.leases.keep(ctx, tx, &s); err != nil {
 		return nil, err
 	}
