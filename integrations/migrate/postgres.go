@@ -23,8 +23,12 @@ func (l *layout) lookPostgres(ctx context.Context) (*found, error) {
 	}
 	out := &found{columns: map[string]foundColumn{}}
 	rows, err := l.DB.QueryContext(ctx, `
-		SELECT a.attname, format_type(a.atttypid, -1), format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL), a.attnotnull
-		FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+		WITH RECURSIVE base(id, oid, typbasetype) AS (
+			SELECT oid, oid, typbasetype FROM pg_catalog.pg_type
+			UNION ALL SELECT b.id, t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype
+		)
+		SELECT a.attname, format_type(t.oid, -1), format_type(t.oid, NULL), a.attnotnull
+		FROM pg_catalog.pg_attribute a JOIN base t ON t.id = a.atttypid AND t.typbasetype = 0
 		WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped`, l.name)
 	if err != nil {
 		return nil, fmt.Errorf("migrate: table %q: %w", l.Name, err)
@@ -101,8 +105,9 @@ func (c *column) pgArray() string {
 	}
 }
 
-// pgIn casts what was handed over to the column's type, without its length: a cast
-// to varchar(20) would cut a value off, which only the assignment refuses.
+// pgIn casts what was handed over to the column's type, without its length and not
+// to a domain: a cast to varchar(20) would cut a value off, which only the
+// assignment refuses.
 func (c *column) pgIn(expr string) string { return expr + "::" + c.sqlTyp }
 
 // writes is how many columns a job writes.

@@ -113,11 +113,18 @@ func TestKeysOrderedUnlikeTheirText(t *testing.T) {
 
 // A value that its column is too short for is refused, not cut off.
 func TestColumnsTooShort(t *testing.T) {
-	p := newPeople(t, lethe.Postgres, nil, "email_sealed BYTEA", "email_sealed VARCHAR(20)")
-	p.exec(t, "INSERT INTO people (id, owner, email) VALUES (1, 'o', 'e@example.com'), (2, 'o', 'f@example.com')")
-	_, err := p.job(t, migrate.Backfill, migrate.Options{})
-	require.ErrorContains(t, err, "too long")
-	require.Equal(t, "e@example.com", p.opened(t, p.people, 1))
+	for _, typ := range []string{"VARCHAR(20)", "short", "shorter"} {
+		t.Run(typ, func(t *testing.T) {
+			p := newPeople(t, lethe.Postgres, nil, "email_sealed BYTEA", "email_sealed TEXT")
+			p.exec(t, "CREATE DOMAIN short AS VARCHAR(20)")
+			p.exec(t, "CREATE DOMAIN shorter AS short")
+			p.exec(t, "ALTER TABLE people ALTER email_sealed TYPE "+typ)
+			p.exec(t, "INSERT INTO people (id, owner, email) VALUES (1, 'o', 'e@example.com'), (2, 'o', 'f@example.com')")
+			_, err := p.job(t, migrate.Backfill, migrate.Options{})
+			require.ErrorContains(t, err, "too long")
+			require.Equal(t, "e@example.com", p.opened(t, p.people, 1))
+		})
+	}
 }
 
 // A row that becomes somebody else's while it is sealed is sealed for that one.
