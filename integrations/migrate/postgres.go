@@ -24,7 +24,7 @@ func (l *layout) lookPostgres(ctx context.Context) (*found, error) {
 	out := &found{columns: map[string]foundColumn{}}
 	rows, err := l.DB.QueryContext(ctx, `
 		WITH RECURSIVE base(id, oid, typbasetype) AS (
-			SELECT oid, oid, typbasetype FROM pg_catalog.pg_type
+			SELECT t.oid, t.oid AS of, typbasetype FROM pg_catalog.pg_type t
 			UNION ALL SELECT b.id, t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype
 		)
 		SELECT a.attname, format_type(t.oid, -1), format_type(t.oid, NULL), a.attnotnull

@@ -2,7 +2,7 @@ package migrate_test
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +37,7 @@ const peopleDDL = `CREATE TABLE people (id KEYTYPE NOT NULL PRIMARY KEY, tenant 
 func newPeople(t testing.TB, d lethe.Dialect, between func(p *people), replace ...string) *people {
 	t.Helper()
 	p := &people{moving: &moving{db: openDB(t, d), dialect: d, ring: envelopetest.NewKeyring(t)}}
-	now := func() time.Time { return time.Now() }
+	now := time.Now
 	if between != nil {
 		now = func() time.Time {
 			if do := between; do != nil && p.people != nil {
@@ -171,18 +171,14 @@ func testTenantChanges(t *testing.T, also string) {
 // Where a column takes two texts for one, a job still sees that the service wrote the other.
 func TestCaseInsensitiveColumns(t *testing.T) {
 	dialects(t, func(t *testing.T, d lethe.Dialect) {
-		collate := "TEXT COLLATE NOCASE,"
-		if d == lethe.Postgres {
-			collate = `TEXT COLLATE ignoring,`
-		}
-		p := &people{}
+		var p *people
 		between := func(p *people) { p.exec(t, "UPDATE people SET email = 'Anna@example.com'") }
 		if d == lethe.Postgres {
 			p = newPeople(t, d, between)
 			p.exec(t, "CREATE COLLATION ignoring (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
 			p.exec(t, "ALTER TABLE people ALTER email TYPE TEXT COLLATE ignoring")
 		} else {
-			p = newPeople(t, d, between, "email TEXT,", "email "+collate)
+			p = newPeople(t, d, between, "email TEXT,", "email TEXT COLLATE NOCASE,")
 		}
 		p.exec(t, "INSERT INTO people (id, owner, email) VALUES (1, 'alice', 'anna@example.com')")
 		r, err := p.job(t, migrate.Backfill, migrate.Options{})
@@ -248,7 +244,7 @@ func TestSmallPool(t *testing.T) {
 		p.exec(t, "DELETE FROM people")
 		p.exec(t, "INSERT INTO people (id, owner, email) SELECT i, 'o', CASE WHEN i % 8 < 4 THEN 'e' END FROM generate_series(0, 63) AS i")
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
-		j, err := migrate.NewJob(ctx, migrate.Backfill, p.table, fast(migrate.Options{Name: fmt.Sprint(i), Workers: 8, BatchSize: 4}))
+		j, err := migrate.NewJob(ctx, migrate.Backfill, p.table, fast(migrate.Options{Name: strconv.Itoa(i), Workers: 8, BatchSize: 4}))
 		require.NoError(t, err)
 		_, err = j.Run(ctx, nil)
 		cancel()
