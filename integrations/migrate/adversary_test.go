@@ -391,3 +391,18 @@ func TestKeysOfAnyBytes(t *testing.T) {
 		require.True(t, done || all[0].Pass == 1, "a pass left a row behind")
 	}
 }
+
+// A job whose time would be over before its rate lets it go on ends as one whose
+// time is over, which is tried again.
+func TestRateAndDeadline(t *testing.T) {
+	p := newPeople(t, lethe.SQLite, nil)
+	for i := range 40 {
+		p.exec(t, "INSERT INTO people (id, owner, email) VALUES ($1, 'o', 'e')", i)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	j, err := migrate.NewJob(ctx, migrate.Backfill, p.table, fast(migrate.Options{Rate: 1, BatchSize: 10, Workers: 1}))
+	require.NoError(t, err)
+	_, err = j.Run(ctx, nil)
+	require.True(t, migrate.Retryable(err), err)
+}

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -257,7 +258,7 @@ func (r *run) wait(ctx context.Context, cost int) error {
 	for cost > 0 {
 		n := min(cost, r.limit.Burst())
 		if err := r.limit.WaitN(ctx, n); err != nil {
-			return err
+			return cmp.Or(ctx.Err(), context.DeadlineExceeded) // or the deadline comes before the turn
 		}
 		cost -= n
 	}
