@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -280,10 +281,10 @@ func TestNameOfAnotherTenantsJob(t *testing.T) {
 func TestContendedRowsAreVisitedAgain(t *testing.T) {
 	for name, resumed := range map[string]bool{"here": false, "resumed": true} {
 		t.Run(name, func(t *testing.T) {
-			racing := false
+			var racing atomic.Bool
 			p := newPeople(t, lethe.SQLite, nil)
 			now := func() time.Time {
-				if racing {
+				if racing.Load() {
 					p.exec(t, "UPDATE people SET email = email || 'x' WHERE id = 2")
 				}
 				return time.Now()
@@ -296,7 +297,7 @@ func TestContendedRowsAreVisitedAgain(t *testing.T) {
 			require.NoError(t, p.people.Seal(t.Context(), &differs))
 			p.exec(t, "INSERT INTO people (id, owner, email, sealed_keys, email_sealed) VALUES (1, 'o', 'another', $1, $2)", differs.Keys, differs.Email)
 			p.exec(t, "INSERT INTO people (id, owner, email) VALUES (2, 'o', 'e'), (3, 'o', NULL)")
-			racing = true
+			racing.Store(true)
 			o := fast(migrate.Options{Workers: 1, BatchSize: 2, Retries: 1, Failures: 1})
 			for {
 				stopped := false
@@ -304,8 +305,8 @@ func TestContendedRowsAreVisitedAgain(t *testing.T) {
 				require.NoError(t, err)
 				for pr, err := range j.Batches(t.Context()) {
 					require.NoError(t, err)
-					if racing && pr.This.Failed == 2 {
-						racing = false
+					if racing.Load() && pr.This.Failed == 2 {
+						racing.Store(false)
 						if stopped = resumed; stopped {
 							break
 						}
