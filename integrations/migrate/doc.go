@@ -24,7 +24,9 @@
 // was sealed anew.
 //
 // Rows of forgotten and suspended people are left as they are, and counted. So are
-// rows that fail, which are listed; they do not stop a job.
+// rows that fail, or that the database refuses, which are listed; they do not stop a
+// job, unless they are all rows of a page. A row whose key changes while a job goes
+// through the table may be missed by that pass.
 //
 // # What it costs the service
 //
