@@ -891,3 +891,27 @@ func TestAQueryFindsRowsOfAHalfDoneReindex(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []int{7}, find(7))
 }
+
+// Databases round times to microseconds: what Keep wrote twice is one value still.
+func TestSealPlainTakesRoundedTimesForOne(t *testing.T) {
+	clock := newClock()
+	ring := envelopetest.NewKeyring(t)
+	both, err := lethe.For[mover](ring, moving(clock, true))
+	require.NoError(t, err)
+	exact := time.Date(1990, 1, 2, 3, 4, 5, 123456789, time.UTC)
+	for shift, differs := range map[time.Duration]bool{0: false, 211: false, -789: false, time.Microsecond: true, time.Hour: true} {
+		row := mover{ID: "mov_1", Born: lethe.Of(exact)}
+		require.NoError(t, both.Seal(t.Context(), &row))
+		row.OldBorn.V = row.OldBorn.V.Add(shift)
+		one, err := lethe.For[mover](ring, moving(clock, false))
+		require.NoError(t, err)
+		rows := []mover{row}
+		_, err = one.SealPlain(t.Context(), rows)
+		if differs {
+			require.ErrorIs(t, err, lethe.ErrPlainDiffers)
+			continue
+		}
+		require.NoError(t, err)
+		require.False(t, rows[0].OldBorn.Valid)
+	}
+}

@@ -1,6 +1,7 @@
 package envelope_test
 
 import (
+	"crypto/fips140"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,7 +12,11 @@ import (
 
 // What a sealed record says without keys is what it was sealed with.
 func TestInspect(t *testing.T) {
-	for _, suite := range []envelope.Suite{envelope.SuiteAES256GCM, envelope.SuiteXChaCha} {
+	suites := []envelope.Suite{envelope.SuiteAES256GCM, envelope.SuiteXChaCha}
+	if fips140.Enforced() {
+		suites = suites[:1] // GODEBUG=fips140=only refuses suite 2
+	}
+	for _, suite := range suites {
 		ring := envelopetest.NewKeyring(t, envelope.Options{Suite: suite})
 		subject := envelope.Subject{Kind: "customer", ID: "cus_1"}
 		recs := []envelope.Record{{

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/lethe-go/lethe"
 )
@@ -46,6 +47,7 @@ var (
 type state struct {
 	Kind     string       `json:"kind"`
 	Table    string       `json:"table"`
+	Tenant   string       `json:"tenant,omitempty"`
 	Key      []string     `json:"key"`
 	Done     bool         `json:"done"`
 	Pass     int          `json:"pass"`
@@ -54,6 +56,8 @@ type state struct {
 	All      Counts       `json:"all"`                // of all passes
 	This     Counts       `json:"pass_counts"`        // of this pass
 	Failures []failureRow `json:"failures,omitempty"` // of this pass
+	// Contended is whether a row of this pass was given up for others' writes.
+	Contended bool `json:"contended,omitempty"`
 }
 
 type failureRow struct {
@@ -74,6 +78,9 @@ func keyText(key []any) []string {
 			out[i] = "b" + base64.StdEncoding.EncodeToString(v)
 		case string:
 			out[i] = "s" + v
+			if !utf8.ValidString(v) { // JSON would change it; SQLite takes any bytes for text
+				out[i] = "t" + base64.StdEncoding.EncodeToString([]byte(v))
+			}
 		case bool:
 			out[i] = "i0"
 			if v {
@@ -108,6 +115,10 @@ func parseKey(text []string, n int) ([]any, error) {
 			out[i], err = base64.StdEncoding.DecodeString(rest)
 		case 's':
 			out[i] = rest
+		case 't':
+			var b []byte
+			b, err = base64.StdEncoding.DecodeString(rest)
+			out[i] = string(b)
 		default:
 			err = errPosition
 		}

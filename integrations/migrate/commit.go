@@ -18,28 +18,43 @@ import (
 var ErrContended = errors.New("migrate: the row changed whenever the job was about to write it; run the job again")
 
 // ErrRefused means that the database does not take what a row would become, for
-// instance since a unique index has the value already. What follows it is the code.
+// instance since a unique index has the value already. What follows it says why.
 var ErrRefused = errors.New("migrate: the database refuses the row")
 
-// refusal returns the code of an error that is about the values of a row; "" for
-// any other. The database's own text may show a value.
+// refusal returns why the database refuses the values of a row, with the code; "" for
+// any other error. The database's own text may show a value.
 func refusal(err error) string {
 	if e, ok := errors.AsType[interface {
 		error
 		SQLState() string
 	}](err); ok {
-		if s := e.SQLState(); strings.HasPrefix(s, "22") || strings.HasPrefix(s, "23") {
-			return "SQLSTATE " + s
-		}
-		return ""
+		return refusedState(e.SQLState())
 	}
 	if e, ok := errors.AsType[interface {
 		error
 		Code() int
 	}](err); ok && e.Code()&0xff == 19 { // SQLITE_CONSTRAINT
-		return "SQLite error " + strconv.Itoa(e.Code())
+		return "a constraint (SQLite error " + strconv.Itoa(e.Code()) + ")"
 	}
 	return ""
+}
+
+// refusedState is refusal for PostgreSQL's codes.
+func refusedState(state string) string {
+	why := ""
+	switch {
+	case state == "22001":
+		why = "too long for its column"
+	case strings.HasPrefix(state, "22"):
+		why = "not of its column's type"
+	case strings.HasPrefix(state, "23"):
+		why = "a constraint"
+	case strings.HasPrefix(state, "P0"):
+		why = "a trigger"
+	default:
+		return ""
+	}
+	return why + " (SQLSTATE " + state + ")"
 }
 
 // update writes rows of a page in a transaction, and returns those that are not any
@@ -106,9 +121,10 @@ func (p *page) updatePostgres(ctx context.Context, tx *sql.Tx, write []int) ([]i
 			return nil, err
 		}
 	}
+	args = p.l.withTenant(args)
 	rows, err := tx.QueryContext(ctx, p.l.pgUpdate(), args...)
 	if err != nil {
-		return nil, err
+		return nil, quiet(err)
 	}
 	defer func() { _ = rows.Close() }()
 	written := make([]bool, p.len())
@@ -125,7 +141,7 @@ func (p *page) updatePostgres(ctx context.Context, tx *sql.Tx, write []int) ([]i
 			lost = append(lost, i)
 		}
 	}
-	return lost, rows.Err()
+	return lost, quiet(rows.Err())
 }
 
 func (p *page) updateSQLite(ctx context.Context, tx *sql.Tx, write []int) (lost []int, err error) {
@@ -154,16 +170,57 @@ func (p *page) updateSQLite(ctx context.Context, tx *sql.Tx, write []int) (lost 
 			args = append(args, v)
 		}
 		args = append(args, p.meta[i].key...)
-		args = append(args, p.meta[i].raw...)
+		args = p.l.withTenant(append(args, p.meta[i].raw...))
 		done, err := one(stmt.ExecContext(ctx, args...))
 		if err != nil {
-			return nil, err
+			return nil, quiet(err)
 		}
 		if !done {
 			lost = append(lost, i)
 		}
 	}
 	return lost, nil
+}
+
+// refused is an error of the database about what a statement was given: its message
+// may hold values, and is not shown. It unwraps to nothing for that reason.
+type refused struct{ state string }
+
+func (e refused) Error() string {
+	return "migrate: the database refused a value (SQLSTATE " + e.state + "); its log or its triggers say why"
+}
+
+// SQLState returns the code of the error.
+func (e refused) SQLState() string { return e.state }
+
+// sqliteTrigger is SQLITE_CONSTRAINT_TRIGGER: what RAISE says, which may be made of values.
+const sqliteTrigger = 19 | 7<<8
+
+// quiet returns err, or what may be shown of it.
+func quiet(err error) error {
+	if e, ok := errors.AsType[interface {
+		error
+		Code() int
+	}](err); ok && e.Code() == sqliteTrigger {
+		return refused{"P0001"} // as PostgreSQL calls it
+	}
+	e, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err)
+	if !ok {
+		return err
+	}
+	s := e.SQLState()
+	if s == "22001" { // too long: of the column's type, and no value
+		return err
+	}
+	for _, class := range []string{"08", "23", "25", "40", "42", "53", "55", "57", "58"} { // of objects, and of the server
+		if strings.HasPrefix(s, class) {
+			return err
+		}
+	}
+	return refused{s}
 }
 
 // transient reports whether an error of the database may be gone in a moment: the

@@ -27,7 +27,8 @@
 //
 // Rows of forgotten and suspended people are left as they are, and counted. So are
 // rows that fail, or that the database refuses, which are listed; they do not stop a
-// job, unless it is every row of a page.
+// job, unless it is every row of a page. A row whose key changes while a job goes
+// through the table may be missed by that pass.
 //
 // # What it costs the service
 //

@@ -200,6 +200,9 @@ func (l *layout) sample(ctx context.Context, rows int64) (keys [][]any, err erro
 		where, args = append(where, l.tenantIs(1)), append(args, l.Tenant)
 	}
 	from, order := l.name, ""
+	if l.Dialect == lethe.Postgres {
+		from += " AS r"
+	}
 	switch {
 	case rows <= sampleSize:
 	case l.Dialect == lethe.SQLite:

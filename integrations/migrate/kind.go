@@ -53,6 +53,9 @@ func (k Kind) use(f *lethe.FieldDescription, d *lethe.Description) use {
 	const all = reads | guards | writes
 	switch f.Role {
 	case lethe.RoleSubject, lethe.RoleID:
+		if k.moves() { // a row without Keys may become somebody else's and look the same
+			return reads | guards
+		}
 		return reads
 	case lethe.RoleKeys:
 		if k == Reindex {

@@ -88,7 +88,7 @@ func TestKeyStoreAway(t *testing.T) {
 // a job a moment.
 func TestConnectionsLost(t *testing.T) {
 	w := newWorld(t, lethe.Postgres)
-	w.insert(t, 1, 201)
+	w.insert(t, 1, 1001)
 	w.rotate(t)
 	var schema string
 	require.NoError(t, w.db.QueryRowContext(t.Context(), "SELECT current_schema()").Scan(&schema))
@@ -98,7 +98,7 @@ func TestConnectionsLost(t *testing.T) {
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond)
 			var n int64
 			_ = w.db.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
 				WHERE pid <> pg_backend_pid() AND application_name = $1`, schema).Scan(&n)
@@ -108,9 +108,9 @@ func TestConnectionsLost(t *testing.T) {
 	r := w.run(t, migrate.Rewrap, migrate.Options{BatchSize: 2})
 	cancel()
 	<-done
-	require.GreaterOrEqual(t, r.All.Changed, int64(150), "what was committed when a connection went is seen to need nothing")
+	require.GreaterOrEqual(t, r.All.Changed, int64(750), "what was committed when a connection went is seen to need nothing")
 	require.Positive(t, cut)
 	t.Logf("%d connections cut: %v", cut, r)
 	w.db.SetMaxIdleConns(0) // those that were cut
-	w.check(t, 200)
+	w.check(t, 1000)
 }

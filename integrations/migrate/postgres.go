@@ -23,8 +23,12 @@ func (l *layout) lookPostgres(ctx context.Context) (*found, error) {
 	}
 	out := &found{columns: map[string]foundColumn{}}
 	rows, err := l.DB.QueryContext(ctx, `
-		SELECT a.attname, format_type(a.atttypid, a.atttypmod), format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL), a.attnotnull
-		FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+		WITH RECURSIVE base(id, oid, typbasetype) AS (
+			SELECT t.oid, t.oid AS of, typbasetype FROM pg_catalog.pg_type t
+			UNION ALL SELECT b.id, t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype
+		)
+		SELECT a.attname, format_type(t.oid, -1), format_type(t.oid, NULL), a.attnotnull
+		FROM pg_catalog.pg_attribute a JOIN base t ON t.id = a.atttypid AND t.typbasetype = 0
 		WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped`, l.name)
 	if err != nil {
 		return nil, fmt.Errorf("migrate: table %q: %w", l.Name, err)
@@ -81,6 +85,14 @@ func (c *column) pgOut(of string) string {
 	return of + c.name
 }
 
+// pgExact is pgOut to be compared byte by byte, whatever the column's collation.
+func (c *column) pgExact(of string) string {
+	if c.form == asText {
+		return c.pgOut(of) + ` COLLATE "C"`
+	}
+	return c.pgOut(of)
+}
+
 // pgArray is the type of an array of the column's values.
 func (c *column) pgArray() string {
 	switch c.form {
@@ -93,12 +105,24 @@ func (c *column) pgArray() string {
 	}
 }
 
-// pgIn casts what was handed over to the column's type.
+// pgIn casts what was handed over to the column's type, without its length and not
+// to a domain: a cast to varchar(20) would cut a value off, which only the
+// assignment refuses.
 func (c *column) pgIn(expr string) string { return expr + "::" + c.sqlTyp }
 
+// writes is how many columns a job writes.
+func (l *layout) writes() (n int) {
+	for i := range l.columns {
+		if l.columns[i].use&writes != 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // pgUpdate is the statement that writes a batch: one array per parameter, of the
-// ordinals, the key columns, the guards and the columns to write. It returns the
-// ordinals of the rows that were written.
+// ordinals, the key columns, the guards and the columns to write, then the tenant. It
+// returns the ordinals of the rows that were written.
 //
 // Rows that another transaction has locked are skipped, as if they had changed: the
 // job never waits for a row, so no transaction of the service can be in a deadlock
@@ -122,8 +146,11 @@ func (l *layout) pgUpdate() string {
 		if c := &l.columns[i]; c.use&guards != 0 {
 			name := "g" + strconv.Itoa(i)
 			add(c.pgArray(), name)
-			match = append(match, c.pgOut("r.")+" IS NOT DISTINCT FROM v."+name)
+			match = append(match, c.pgExact("r.")+" IS NOT DISTINCT FROM v."+name)
 		}
+	}
+	if l.tenant != "" {
+		match = append(match, l.tenantIs(n+l.writes()+1))
 	}
 	for i := range l.columns {
 		if c := &l.columns[i]; c.use&writes != 0 {
@@ -132,9 +159,13 @@ func (l *layout) pgUpdate() string {
 			set = append(set, c.name+" = "+c.pgIn("v."+name))
 		}
 	}
+	lock := "NO KEY UPDATE"
+	if l.unique {
+		lock = "UPDATE" // which the update takes then, and would wait for
+	}
 	return "UPDATE " + l.name + " AS t SET " + strings.Join(set, ", ") +
 		" FROM (SELECT r.tableoid AS lethe_rel, r.ctid AS lethe_at, v.* FROM unnest(" + strings.Join(arrays, ", ") + ") AS v(" + strings.Join(names, ", ") + ")" +
-		" JOIN " + l.name + " AS r ON " + strings.Join(match, " AND ") + " FOR NO KEY UPDATE OF r SKIP LOCKED) AS v" +
+		" JOIN " + l.name + " AS r ON " + strings.Join(match, " AND ") + " FOR " + lock + " OF r SKIP LOCKED) AS v" +
 		" WHERE t.ctid = v.lethe_at AND t.tableoid = v.lethe_rel RETURNING v.i"
 }
 
@@ -187,14 +218,14 @@ func (l *layout) pgPage(after bool) string {
 	where = append(where, key+" <= "+tuple())
 	if l.tenant != "" {
 		n++
-		where = append(where, "r."+l.tenantIs(n))
+		where = append(where, l.tenantIs(n))
 	}
 	n++
 	return "SELECT " + l.pgColumns() + " FROM " + l.name + " AS r WHERE " + strings.Join(where, " AND ") +
 		" ORDER BY " + strings.Join(names, ", ") + " LIMIT $" + strconv.Itoa(n)
 }
 
-// pgAgain selects rows by their keys, one array per key column.
+// pgAgain selects rows by their keys, one array per key column, then the tenant.
 func (l *layout) pgAgain() string {
 	var arrays, names, match []string
 	for i := range l.keys {
@@ -202,6 +233,9 @@ func (l *layout) pgAgain() string {
 		arrays = append(arrays, "$"+strconv.Itoa(i+1)+"::"+c.pgArray())
 		names = append(names, name)
 		match = append(match, "r."+c.name+" = "+c.pgIn("v."+name))
+	}
+	if l.tenant != "" {
+		match = append(match, l.tenantIs(len(l.keys)+1))
 	}
 	return "SELECT " + l.pgColumns() + " FROM unnest(" + strings.Join(arrays, ", ") + ") AS v(" + strings.Join(names, ", ") + ")" +
 		" JOIN " + l.name + " AS r ON " + strings.Join(match, " AND ")

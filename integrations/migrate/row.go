@@ -174,10 +174,16 @@ func (r *reader) read(rows *sql.Rows, row reflect.Value) (meta rowMeta, bad erro
 		}
 	}
 	r.err = nil
-	if err := rows.Scan(r.dest...); err != nil {
-		return meta, nil, err
+	err = rows.Scan(r.dest...)
+	if err != nil {
+		if r.err = r.unfit(err); r.err == nil {
+			return meta, nil, err
+		}
 	}
 	for i := range r.plain {
+		if err != nil {
+			break // the row is bad, and only its key is needed
+		}
 		p := &r.plain[i]
 		f := fieldAt(row, p.c.field.Index)
 		switch {
@@ -189,7 +195,8 @@ func (r *reader) read(rows *sql.Rows, row reflect.Value) (meta rowMeta, bad erro
 			f.SetString(p.text.String)
 		default:
 			if f.OverflowInt(p.num.Int64) {
-				return meta, nil, fmt.Errorf("migrate: column %s does not fit into field %s", p.c.name, p.c.field.GoName)
+				r.err = errUnfit(p.c)
+				continue
 			}
 			f.SetInt(p.num.Int64)
 		}
@@ -212,11 +219,35 @@ func (r *reader) read(rows *sql.Rows, row reflect.Value) (meta rowMeta, bad erro
 	return meta, r.err, nil
 }
 
+// unfit returns what to say of a value that its field does not take, nil if err is
+// another: what database/sql and the field say of it shows the value.
+func (r *reader) unfit(err error) error {
+	var at int
+	if n, _ := fmt.Sscanf(err.Error(), "sql: Scan error on column index %d", &at); n == 0 {
+		return nil
+	}
+	at -= len(r.keys)
+	for i := range r.l.columns {
+		c := &r.l.columns[i]
+		if at == 0 {
+			return errUnfit(c)
+		}
+		if at--; c.use&guards != 0 && !c.own {
+			at--
+		}
+	}
+	return nil
+}
+
+func errUnfit(c *column) error {
+	return fmt.Errorf("field %q: what column %s holds is no %s", c.field.GoName, c.name, c.field.Value)
+}
+
 // readAll reads what a query found.
 func (l *layout) readAll(ctx context.Context, into *page, query string, args []any) error {
 	rows, err := l.DB.QueryContext(ctx, query, args...)
 	if err != nil {
-		return err
+		return quiet(err)
 	}
 	defer func() { _ = rows.Close() }()
 	r := newReader(l)
@@ -239,7 +270,7 @@ func (l *layout) readAll(ctx context.Context, into *page, query string, args []a
 		into.meta = append(into.meta, meta)
 	}
 	if err := rows.Err(); err != nil {
-		return err
+		return quiet(err)
 	}
 	into.rows = into.rows.Slice(0, into.len())
 	return nil
@@ -254,11 +285,7 @@ func (l *layout) newPage(size int) *page {
 
 // next reads the page of size rows behind a key, nil for the first, up to a last one.
 func (l *layout) next(ctx context.Context, after, last []any, size int) (*page, error) {
-	args := slices.Concat(after, last)
-	if l.tenant != "" {
-		args = append(args, l.Tenant)
-	}
-	args = append(args, size)
+	args := append(l.withTenant(slices.Concat(after, last)), size)
 	query := l.sqlitePage(after != nil)
 	if l.Dialect == lethe.Postgres {
 		query = l.pgPage(after != nil)
@@ -281,12 +308,12 @@ func (l *layout) again(ctx context.Context, keys [][]any) (*page, error) {
 			}
 			args[i] = a.arg()
 		}
-		return p, l.readAll(ctx, p, l.pgAgain(), args)
+		return p, l.readAll(ctx, p, l.pgAgain(), l.withTenant(args))
 	}
 	query := l.sqliteAgain()
 	for _, k := range keys {
 		p.rows = p.rows.Slice(0, p.len())
-		if err := l.readAll(ctx, p, query, k); err != nil {
+		if err := l.readAll(ctx, p, query, l.withTenant(slices.Clone(k))); err != nil {
 			return nil, err
 		}
 	}
@@ -296,18 +323,22 @@ func (l *layout) again(ctx context.Context, keys [][]any) (*page, error) {
 // lastKey returns the key of the last row there is now; nil if there is none.
 func (l *layout) lastKey(ctx context.Context) ([]any, error) {
 	var names, order, where []string
+	from := l.name
+	if l.Dialect == lethe.Postgres {
+		from += " AS r"
+	}
 	for i := range l.keys {
-		out := "+" + l.keys[i].name
+		out, by := "+"+l.keys[i].name, l.keys[i].name
 		if l.Dialect == lethe.Postgres {
-			out = l.keys[i].pgOut("")
+			out, by = l.keys[i].pgOut("r."), "r."+by // a bare name would be the text that is selected
 		}
-		names, order = append(names, out), append(order, l.keys[i].name+" DESC")
+		names, order = append(names, out), append(order, by+" DESC")
 	}
 	args := []any{}
 	if l.tenant != "" {
 		args, where = append(args, l.Tenant), append(where, l.tenantIs(1))
 	}
-	query := "SELECT " + strings.Join(names, ", ") + " FROM " + l.name + whereAll(where) + " ORDER BY " + strings.Join(order, ", ") + " LIMIT 1"
+	query := "SELECT " + strings.Join(names, ", ") + " FROM " + from + whereAll(where) + " ORDER BY " + strings.Join(order, ", ") + " LIMIT 1"
 	key := make([]any, len(l.keys))
 	dest := make([]any, len(l.keys))
 	for i := range key {
@@ -434,11 +465,21 @@ func textOf(v any) (string, error) {
 	return "", errForm
 }
 
+// withTenant appends the tenant, if rows are told apart by it.
+func (l *layout) withTenant(args []any) []any {
+	if l.tenant == "" {
+		return args
+	}
+	return append(args, l.Tenant)
+}
+
+// tenantIs says that a row is the tenant's, parameter n; on PostgreSQL of the table as r.
 func (l *layout) tenantIs(n int) string {
 	if l.Dialect == lethe.Postgres {
-		return l.tenant + "::text = $" + strconv.Itoa(n) + "::text"
+		return "r." + l.tenant + `::text COLLATE "C" = $` + strconv.Itoa(n) + "::text"
 	}
-	return l.tenant + " = ?" + strconv.Itoa(n)
+	p := "?" + strconv.Itoa(n)
+	return l.tenant + " = " + p + " AND " + l.tenant + " COLLATE BINARY = " + p // the first for an index
 }
 
 func whereAll(conditions []string) string {

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -118,7 +119,7 @@ func (r *run) leave(ctx context.Context) {
 }
 
 func (r *run) resume(kept string) error {
-	fresh := state{Kind: r.kind.String(), Table: r.layout.Name, Key: r.layout.Key, Pass: 1, Started: time.Now().UTC()}
+	fresh := state{Kind: r.kind.String(), Table: r.layout.Name, Tenant: r.layout.Tenant, Key: r.layout.Key, Pass: 1, Started: time.Now().UTC()}
 	r.state = fresh
 	r.setFailures(nil)
 	if kept == "" || r.opts.Restart {
@@ -128,8 +129,8 @@ func (r *run) resume(kept string) error {
 	if err := json.Unmarshal([]byte(kept), &old); err != nil {
 		return errPosition
 	}
-	if old.Kind != fresh.Kind || old.Table != fresh.Table || !slices.Equal(old.Key, fresh.Key) {
-		return fmt.Errorf("migrate: job %q was begun as %s of %q by (%v); use another Options.Name, or Options.Restart", r.opts.Name, old.Kind, old.Table, old.Key)
+	if old.Kind != fresh.Kind || old.Table != fresh.Table || old.Tenant != fresh.Tenant || !slices.Equal(old.Key, fresh.Key) {
+		return fmt.Errorf("migrate: job %q was begun as %s of %q by (%v), or for another tenant; use another Options.Name, or Options.Restart", r.opts.Name, old.Kind, old.Table, old.Key)
 	}
 	if old.Done {
 		return nil
@@ -194,7 +195,7 @@ func (r *run) passes(ctx context.Context) error {
 		}
 		r.stateMu.Lock()
 		s := &r.state
-		clean := s.This.Changed == 0 && !r.contended()
+		clean := s.This.Changed == 0 && !s.Contended
 		finished := clean || !r.kind.repeats()
 		var err error
 		switch {
@@ -203,7 +204,7 @@ func (r *run) passes(ctx context.Context) error {
 		case s.Pass >= r.opts.Passes:
 			s.Done, s.Position, err = true, nil, ErrNotDone
 		default:
-			s.Pass, s.Position, s.This, s.Failures, r.failures = s.Pass+1, nil, Counts{}, nil, nil
+			s.Pass, s.Position, s.This, s.Failures, s.Contended, r.failures = s.Pass+1, nil, Counts{}, nil, false, nil
 		}
 		kept := r.patient(ctx, func() error { return r.leases.keep(ctx, r.layout.DB, s) })
 		p := r.progressLocked()
@@ -220,11 +221,6 @@ func (r *run) passes(ctx context.Context) error {
 		}
 		r.setFailures(nil)
 	}
-}
-
-// contended reports whether a row of the pass was given up for others' writes.
-func (r *run) contended() bool {
-	return slices.ContainsFunc(r.failures, func(e RowError) bool { return errors.Is(e.is, ErrContended) })
 }
 
 // pass goes through the table once, or through the rest of it.
@@ -266,7 +262,7 @@ func (r *run) wait(ctx context.Context, cost int) error {
 	for cost > 0 {
 		n := min(cost, r.limit.Burst())
 		if err := r.limit.WaitN(ctx, n); err != nil {
-			return err
+			return cmp.Or(ctx.Err(), context.DeadlineExceeded) // or the deadline comes before the turn
 		}
 		cost -= n
 	}
@@ -326,7 +322,7 @@ type pending struct {
 // batch changes and writes the rows of a page, those that the service changed in
 // between again, and returns what the limit is charged.
 func (r *run) batch(ctx context.Context, p *page, seq int) (cost int, err error) {
-	end := keyText(p.keys[len(p.keys)-1])
+	end, rows := keyText(p.keys[len(p.keys)-1]), len(p.keys)
 	var todo pending
 	var outage time.Time
 	again := func(keys [][]any) error {
@@ -351,7 +347,7 @@ func (r *run) batch(ctx context.Context, p *page, seq int) (cost int, err error)
 		todo.failed = append(todo.failed, out.failed...)
 		last := try == r.opts.Retries
 		cost += len(out.write) + (len(p.keys)-len(out.write))/10
-		where := place{seq: seq, end: end, last: last}
+		where := place{seq: seq, end: end, rows: rows, last: last}
 		lost, err := r.commit(ctx, p, out.write, &todo, where)
 		if refusal(err) != "" {
 			lost, err = r.oneByOne(ctx, p, out.write, &todo, where)
@@ -411,7 +407,7 @@ func (r *run) oneByOne(ctx context.Context, p *page, write []int, todo *pending,
 			}
 		}
 	}
-	if len(refused) == len(write) && len(write) > 1 {
+	if len(refused) == at.rows && at.rows > 1 {
 		return nil, fmt.Errorf("migrate: every row of a page failed: %w", refused[0].err)
 	}
 	todo.counts.Failed += int64(len(refused))
@@ -425,6 +421,7 @@ func (r *run) oneByOne(ctx context.Context, p *page, write []int, todo *pending,
 type place struct {
 	seq     int
 	end     []string // the key of its last row
+	rows    int      // how many there were
 	last    bool     // the last try: rows that are lost are failures
 	partial bool     // there is more of the batch to come
 }
@@ -449,17 +446,25 @@ func (r *run) commit(ctx context.Context, p *page, write []int, todo *pending, a
 			r.stateMu.Unlock()
 		}
 	}()
-	if r.layout.Dialect == lethe.SQLite || len(write) == 0 {
-		take() // SQLite: one writer, and none that waits for the database's lock
+	if r.layout.Dialect == lethe.SQLite {
+		take() // one writer, and none that waits for the database's lock
 	}
 	if len(write) == 0 {
+		// A connection first: others hold one while they wait for the state.
+		conn, err := r.layout.DB.Conn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = conn.Close() }()
+		take()
 		s, next, failures := r.with(p, todo, nil, 0, at)
 		if r.dirty = true; time.Since(r.flushed) >= flushEvery {
-			if err := r.leases.keep(ctx, r.layout.DB, &s); err != nil {
+			if err := r.leases.keep(ctx, conn, &s); err != nil {
 				return nil, err
 			}
 			r.flushed, r.dirty = time.Now(), false
 		}
+		_ = conn.Close() // the caller, who is told now, may want it
 		return nil, r.install(ctx, s, next, failures, &locked)
 	}
 	tx, err := r.layout.DB.BeginTx(ctx, r.isolation())
@@ -476,7 +481,7 @@ func (r *run) commit(ctx context.Context, p *page, write []int, todo *pending, a
 		return nil, err
 	}
 	if err := tx.Commit(); err != nil {
-		return nil, err
+		return nil, quiet(err) // of triggers that were deferred
 	}
 	r.flushed, r.dirty = time.Now(), false
 	return lost, r.install(ctx, s, next, failures, &locked)
@@ -500,6 +505,7 @@ func (r *run) with(p *page, todo *pending, lost []int, changed int, at place) (s
 	failed := todo.failed
 	if at.last {
 		c.Failed += int64(len(lost))
+		s.Contended = s.Contended || len(lost) > 0
 		for _, i := range lost {
 			failed = append(failed, rowFailure{p.meta[i].key, ErrContended})
 		}

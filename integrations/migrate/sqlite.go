@@ -136,7 +136,11 @@ func (l *layout) sqlitePage(after bool) string {
 
 // sqliteAgain selects one row by its key.
 func (l *layout) sqliteAgain() string {
-	return "SELECT " + l.sqliteColumns() + " FROM " + l.name + " WHERE " + l.sqliteMatch(1)
+	match := []string{l.sqliteMatch(1)}
+	if l.tenant != "" {
+		match = append(match, l.tenantIs(len(l.keys)+1))
+	}
+	return "SELECT " + l.sqliteColumns() + " FROM " + l.name + whereAll(match)
 }
 
 // sqliteMatch compares the key with parameters from n on.
@@ -149,7 +153,7 @@ func (l *layout) sqliteMatch(n int) string {
 }
 
 // sqliteUpdate writes one row: parameters are the columns to write, the key and
-// the guards.
+// the guards, then the tenant.
 func (l *layout) sqliteUpdate() string {
 	var set, match []string
 	n := 0
@@ -164,8 +168,11 @@ func (l *layout) sqliteUpdate() string {
 	for i := range l.columns {
 		if c := &l.columns[i]; c.use&guards != 0 {
 			n++
-			match = append(match, c.name+" IS ?"+strconv.Itoa(n))
+			match = append(match, c.name+" COLLATE BINARY IS ?"+strconv.Itoa(n))
 		}
+	}
+	if l.tenant != "" {
+		match = append(match, l.tenantIs(n+1))
 	}
 	return "UPDATE " + l.name + " SET " + strings.Join(set, ", ") + " WHERE " + strings.Join(match, " AND ")
 }

@@ -72,6 +72,7 @@ type layout struct {
 	keys    []column
 	columns []column
 	tenant  string // quoted column, or ""
+	unique  bool   // a column that is written is in a unique index
 }
 
 // quote quotes an identifier.
@@ -225,6 +226,7 @@ func (l *layout) checkColumns(have *found, k Kind, fail func(string, ...any)) {
 			fail("field %s: column %q is a %s, which cannot hold sealed values: make it bytea or text", f.GoName, name, c.sqlTyp)
 			continue
 		}
+		l.unique = l.unique || u&writes != 0 && slices.ContainsFunc(have.unique, func(index []string) bool { return slices.Contains(index, name) })
 		l.columns = append(l.columns, column{name: quote(name), sqlTyp: c.sqlTyp, form: c.form, field: f, use: u, own: own})
 	}
 	for name := range l.Columns {

@@ -51,7 +51,12 @@ func (a Args) find(tables []migrate.Table) (migrate.Kind, migrate.Table, error) 
 		errs = append(errs, fmt.Errorf("riverjobs: no kind of job is called %q", a.Job))
 	}
 	for _, t := range tables {
-		if t.Name == a.Table && (t.Tenant == "" || t.Tenant == a.Tenant) {
+		if t.Name == a.Table && t.Tenant == a.Tenant {
+			return kind, t, errors.Join(errs...)
+		}
+	}
+	for _, t := range tables { // without a column all rows would be taken for the tenant's
+		if t.Name == a.Table && t.Tenant == "" && t.TenantColumn != "" {
 			t.Tenant = a.Tenant
 			return kind, t, errors.Join(errs...)
 		}

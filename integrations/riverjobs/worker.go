@@ -17,8 +17,8 @@ const DefaultSlice = 30 * time.Second
 
 // Options of a Worker.
 type Options struct {
-	// Tables are those that jobs may be inserted for. One with an empty Tenant serves
-	// every tenant that Args name.
+	// Tables are those that jobs may be inserted for. One with a TenantColumn and an
+	// empty Tenant serves every tenant that Args name.
 	Tables []migrate.Table
 	// Job are the options of every job; its Name and Restart must be unset.
 	Job migrate.Options

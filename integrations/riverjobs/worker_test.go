@@ -392,3 +392,16 @@ func TestNewWorkerListsEveryMistake(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, time.Until(w.NextRetry(job)), 5*time.Minute-time.Second)
 }
+
+// Where nothing says whose a row is, a job for one tenant would seal everybody's for it.
+func TestATableWithoutTenantsServesNone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	client, events := w.client(t, w.options())
+	_, err := client.Insert(t.Context(), riverjobs.Args{Job: "backfill", Table: "customers", Tenant: "acme"}, nil)
+	require.NoError(t, err)
+	require.Equal(t, river.EventKindJobCancelled, next(t, events).Kind)
+	var sealed int
+	require.NoError(t, w.db.QueryRowContext(t.Context(), "SELECT count(sealed_keys) FROM customers").Scan(&sealed))
+	require.Zero(t, sealed)
+}
