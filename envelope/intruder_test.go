@@ -1,6 +1,7 @@
 package envelope_test
 
 import (
+	"bytes"
 	"database/sql"
 	"errors"
 	"path/filepath"
@@ -179,4 +180,34 @@ func TestIntruderBeforeAClose(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The check before the old root is given up reads the store: what the closer has in
+// memory says nothing of the rows that are there.
+func TestTheCheckOfACloseReadsTheStore(t *testing.T) {
+	w, k := newEpochWorld(t)
+	envelope.SetFanOut(k, 4)
+	recs := w.seal(k, "a", 60)
+	_, err := k.Forget(t.Context(), recs[0].Scopes[0].Subject)
+	require.NoError(t, err)
+	closer := w.ring("live.db")
+	open, forgotten, _ := w.opened(closer, recs) // every leaf's key is in memory
+	require.Equal(t, [2]int{59, 1}, [2]int{open, forgotten})
+	in := w.intruder()
+	// Below another page: what hangs on the root is wrapped anew, and read for that.
+	clean := in.number("SELECT page FROM lethe_page WHERE level = 0 AND dirty_epoch = 0 AND parent <> 0 AND parent NOT IN (SELECT parent FROM lethe_page WHERE dirty_epoch > 0) LIMIT 1")
+	whole := in.blob("SELECT wrapped FROM lethe_page WHERE page = ?", clean)
+	broken := bytes.Clone(whole)
+	broken[len(broken)/2] ^= 1
+	in.exec("UPDATE lethe_page SET wrapped = ? WHERE page = ?", broken, clean)
+	_, err = closer.CloseEpoch(t.Context(), envelope.CloseOptions{})
+	require.ErrorIs(t, err, envelope.ErrDecrypt)
+	in.exec("UPDATE lethe_page SET wrapped = ? WHERE page = ?", whole, clean)
+	in.keep("lethe_page")
+	in.exec("DELETE FROM lethe_page WHERE page = (SELECT parent FROM lethe_page WHERE page = ?)", clean)
+	_, err = closer.CloseEpoch(t.Context(), envelope.CloseOptions{})
+	require.ErrorIs(t, err, envelope.ErrKeyMissing)
+	in.back("lethe_page", "page NOT IN (SELECT page FROM lethe_page)")
+	_, err = closer.CloseEpoch(t.Context(), envelope.CloseOptions{})
+	require.NoError(t, err)
 }

@@ -73,11 +73,17 @@ func (k *Keyring) resolvePages(ctx context.Context, rows []PageRow) (map[PageID]
 // resolveEach unwraps the keys of rows, reading ancestors it does not know level
 // by level. A page that was changed, or has no parent, gets an err.
 func (k *Keyring) resolveEach(ctx context.Context, rows []PageRow) (map[PageID]*pageKey, error) {
-	return k.resolveKeeping(ctx, rows, true)
+	return k.resolveAs(ctx, rows, resolving{keepLeaves: true})
 }
 
-// resolveKeeping is resolveEach; the keys of leaves are cached only if asked.
-func (k *Keyring) resolveKeeping(ctx context.Context, rows []PageRow, leaves bool) (map[PageID]*pageKey, error) {
+// resolving says how rows are resolved.
+type resolving struct {
+	keepLeaves bool // the keys of leaves are cached too
+	unwrap     bool // also rows whose keys are cached: the question is whether the rows open, and are all there
+}
+
+// resolveAs is resolveEach.
+func (k *Keyring) resolveAs(ctx context.Context, rows []PageRow, how resolving) (map[PageID]*pageKey, error) {
 	now := k.clock.now()
 	out := make(map[PageID]*pageKey, len(rows))
 	todo := make([]PageRow, 0, len(rows))
@@ -93,19 +99,23 @@ func (k *Keyring) resolveKeeping(ctx context.Context, rows []PageRow, leaves boo
 				continue
 			}
 			seen[p.Page] = true
-			if key := k.pages.get(p.Page, p.Gen, now); key != nil {
-				out[p.Page] = key
-				continue
+			if !how.unwrap || depth > 0 {
+				if key := k.pages.get(p.Page, p.Gen, now); key != nil {
+					out[p.Page] = key
+					continue
+				}
 			}
 			todo = append(todo, p)
 			if p.Parent == 0 || seen[p.Parent] || out[p.Parent] != nil {
 				continue
 			}
-			if key := k.pages.get(p.Parent, p.ParentGen, now); key != nil { // what it was wrapped under, by its own word
-				out[p.Parent] = key
-			} else {
-				parents = append(parents, p.Parent)
+			if !how.unwrap {
+				if key := k.pages.get(p.Parent, p.ParentGen, now); key != nil { // what it was wrapped under, by its own word
+					out[p.Parent] = key
+					continue
+				}
 			}
+			parents = append(parents, p.Parent)
 		}
 		if len(parents) == 0 {
 			break
@@ -147,7 +157,7 @@ func (k *Keyring) resolveKeeping(ctx context.Context, rows []PageRow, leaves boo
 		}
 		key.expires = root.expires
 		out[p.Page] = key
-		if leaves || p.Level > 0 {
+		if how.keepLeaves || p.Level > 0 {
 			k.pages.put(p.Page, key, k.opts.CacheSize)
 		}
 	}
