@@ -211,3 +211,22 @@ func TestTheCheckOfACloseReadsTheStore(t *testing.T) {
 	_, err = closer.CloseEpoch(t.Context(), envelope.CloseOptions{})
 	require.NoError(t, err)
 }
+
+// New keys do not go to a page that was put back from an old copy, though a process
+// has the key it had then, and that of its parent, in memory: nobody else could open them.
+func TestNoNewKeysOnAPagePutBack(t *testing.T) {
+	w, k := newEpochWorld(t)
+	recs := w.seal(k, "a", 65*envelope.PageFanOut-10) // the last leaf is below another page
+	in := w.intruder()
+	old := in.number("SELECT page FROM lethe_page WHERE level = 0 AND parent <> 0 AND fill < 64 ORDER BY fill LIMIT 1")
+	knows := w.ring("live.db")
+	open, _, _ := w.opened(knows, recs)
+	require.Equal(t, len(recs), open)
+	in.keep("lethe_page")
+	_, err := k.CloseEpoch(t.Context(), envelope.CloseOptions{All: true})
+	require.NoError(t, err)
+	in.back("lethe_page", "page = ?", old)
+	more := w.seal(knows, "b", 3)
+	open, _, _ = w.opened(w.ring("live.db"), more)
+	require.Equal(t, 3, open)
+}

@@ -58,7 +58,11 @@ const maxDepth = 64
 
 // resolvePages unwraps the keys of rows. One that does not open fails the call.
 func (k *Keyring) resolvePages(ctx context.Context, rows []PageRow) (map[PageID]*pageKey, error) {
-	out, err := k.resolveEach(ctx, rows)
+	return k.resolveAll(ctx, rows, resolving{keepLeaves: true})
+}
+
+func (k *Keyring) resolveAll(ctx context.Context, rows []PageRow, how resolving) (map[PageID]*pageKey, error) {
+	out, err := k.resolveAs(ctx, rows, how)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +139,7 @@ func (k *Keyring) resolveAs(ctx context.Context, rows []PageRow, how resolving) 
 	slices.SortFunc(todo, func(a, b PageRow) int { return int(b.Level) - int(a.Level) })
 	for i := range todo { // ancestors first
 		p := &todo[i]
-		suite, aead, gen := root.suite, root.aead, root.epoch
+		suite, aead, gen, expires := root.suite, root.aead, root.epoch, root.expires
 		if p.Parent != 0 {
 			parent := out[p.Parent]
 			if parent == nil {
@@ -146,6 +150,7 @@ func (k *Keyring) resolveAs(ctx context.Context, rows []PageRow, how resolving) 
 				continue
 			}
 			suite, aead, gen = parent.suite, parent.aead, parent.gen
+			expires = min(expires, parent.expires) // one that was known may be of the root before
 		}
 		if p.ParentGen != gen {
 			return nil, &staleError{p.Parent, p.ParentGen, gen}
@@ -155,7 +160,7 @@ func (k *Keyring) resolveAs(ctx context.Context, rows []PageRow, how resolving) 
 			out[p.Page] = &pageKey{err: err}
 			continue
 		}
-		key.expires = root.expires
+		key.expires = expires
 		out[p.Page] = key
 		if how.keepLeaves || p.Level > 0 {
 			k.pages.put(p.Page, key, k.opts.CacheSize)
