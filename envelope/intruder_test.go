@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"database/sql"
 	"errors"
+	"math"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -229,4 +230,40 @@ func TestNoNewKeysOnAPagePutBack(t *testing.T) {
 	more := w.seal(knows, "b", 3)
 	open, _, _ = w.opened(w.ring("live.db"), more)
 	require.Equal(t, 3, open)
+}
+
+// A number of restores that cannot be is refused before it is in the ledger, which
+// would go on from it for good, past what the store can hold.
+func TestRestoreRefusesAnIncarnationThatCannotBe(t *testing.T) {
+	w, k := newEpochWorld(t)
+	recs := w.seal(k, "a", 5)
+	backup := w.backup()
+	_, err := k.Forget(t.Context(), recs[0].Scopes[0].Subject)
+	require.NoError(t, err)
+	_, err = k.CloseEpoch(t.Context(), envelope.CloseOptions{})
+	require.NoError(t, err)
+	db := w.sqlite(backup)
+	set := func(n int64) {
+		_, err := db.ExecContext(t.Context(), "UPDATE lethe_meta SET incarnation = ?", n)
+		require.NoError(t, err)
+	}
+	before, err := w.ledger.Read(t.Context(), 0)
+	require.NoError(t, err)
+	for _, n := range []int64{math.MaxInt64, math.MaxInt64 - 1, 1 << 32} {
+		set(n)
+		_, err = envelope.Restore(t.Context(), w.store(backup), w.kms, w.opts, envelope.RestoreOptions{})
+		require.ErrorContains(t, err, "lethe_meta")
+	}
+	after, err := w.ledger.Read(t.Context(), 0)
+	require.NoError(t, err)
+	require.Len(t, after, len(before))
+	set(1<<32 - 1) // the worst that goes through keeps nobody from restoring again
+	again := "again.db"
+	_, err = db.ExecContext(t.Context(), "VACUUM INTO ?", filepath.Join(w.dir, again))
+	require.NoError(t, err)
+	for i, name := range []string{backup, again} {
+		restored, err := envelope.Restore(t.Context(), w.store(name), w.kms, w.opts, envelope.RestoreOptions{})
+		require.NoError(t, err)
+		require.EqualValues(t, 1<<32+i, restored.Incarnation)
+	}
 }
