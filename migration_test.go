@@ -750,7 +750,7 @@ func TestAMigrationFailsClosed(t *testing.T) {
 	t.Parallel()
 	store := &awayStore{Store: memstore.New()}
 	key := envelopetest.NewKey(t)
-	opts := envelope.Options{Ledger: &memledger.Ledger{}, Timeout: 100 * time.Millisecond}
+	opts := envelope.Options{Ledger: &memledger.Ledger{}}
 	require.NoError(t, envelope.Init(t.Context(), store, key, opts))
 	ring, err := envelope.NewKeyring(t.Context(), store, key, opts)
 	require.NoError(t, err)

@@ -12,8 +12,9 @@ import (
 // SealPlain seals what rows, as loaded with all their columns, have in plaintext
 // columns (tagged plain=) and not in sealed ones, with the blind indexes, and sets
 // the plaintext columns to NULL, unless Keep says otherwise: the backfill of a
-// [Migration]. Without Keep a plaintext beside a sealed value is opened, compared
-// and set to NULL too. changed lists, ascending, the rows to write: Keys, Secrets,
+// [Migration]. Without Keep a plaintext beside a sealed value is compared with that,
+// which is opened for it (a token that may be used so often loses a use), and set to
+// NULL too. changed lists, ascending, the rows to write: Keys, Secrets,
 // indexes and plaintext columns, guarded by the old Keys (or sealed_keys IS NULL) and,
 // as long as something else may write it, by the old plaintext.
 //

@@ -21,8 +21,8 @@ type subjectKey struct {
 }
 
 // keySet is what is known about one keyRef. It is immutable but for flags and,
-// under the lock of its shard of the cache, at; whose it is is set before it is
-// published. A hit is mostly waiting for memory, so the set is two lines of the
+// under the lock of its shard of the cache, at; put sets its owner before others
+// see it. A hit is mostly waiting for memory, so the set is two lines of the
 // processor's cache: the first tells whether it is the right one, the second has
 // the key.
 type keySet struct {

@@ -39,7 +39,9 @@ type Restored struct {
 // Put all tables of the key store back, from one backup, and stop every process
 // that uses it first. NewKeyring refuses the store until Restore has returned nil
 // (unless the backup is of the ledger's present epoch: then NewKeyring itself
-// applies what is missing). Restore may be interrupted and called again. Keys
+// applies what is missing). Two stores of one backup must not both be served with one
+// ledger: what is sealed in the one is missing in the other, never taken for something
+// else, and once either closes an epoch the other is refused. Restore may be interrupted and called again. Keys
 // made after the backup are lost, and what was sealed under them: back the key
 // store up at least as often as the data.
 //

@@ -407,7 +407,7 @@ func TestStoreVectorsChanged(t *testing.T) {
 			"page gen":            {func(v *storeVector) { v.Pages[leaf].Gen++ }, []error{ErrDecrypt}},
 			"page tree":           {func(v *storeVector) { v.Pages[leaf].Tree++ }, []error{ErrDecrypt}},
 			"page wrap":           {func(v *storeVector) { v.Pages[leaf].Wrapped[30]++ }, []error{ErrDecrypt}},
-			"page parent gen":     {func(v *storeVector) { v.Pages[leaf].ParentGen++ }, []error{ErrUnavailable}},
+			"page parent gen":     {func(v *storeVector) { v.Pages[leaf].ParentGen++ }, []error{ErrDecrypt, ErrUnavailable}},
 			"page parent missing": {func(v *storeVector) { v.Pages[leaf].Parent = 12345 }, []error{ErrKeyMissing}},
 			"page parent itself":  {func(v *storeVector) { v.Pages[leaf].Parent = v.Pages[leaf].Page }, []error{ErrKeyMissing, ErrDecrypt}},
 			"page wrap empty":     {func(v *storeVector) { v.Pages[leaf].Wrapped = nil }, []error{ErrDecrypt}},

@@ -95,7 +95,7 @@ func TestEpochAtScale(t *testing.T) {
 				got, predicted float64
 				factor         float64 // how far off is an error
 			}{
-				{"bytes a subject", big.bytes, small.bytes, 1.1},
+				{"bytes a subject", big.bytes, small.bytes, 1.2},
 				{"seconds a forget", big.forget.Seconds(), small.forget.Seconds(), 8},
 				{"seconds of the close", big.seconds, small.expected(w).Seconds(), 8},
 			} {

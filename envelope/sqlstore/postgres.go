@@ -47,9 +47,9 @@ func (*postgres) usual(v uint8) any {
 func (*postgres) srefOf(column string) string { return "uuid_send(" + column + ")" }
 
 func (d *postgres) keysOf(tree envelope.TreeID, refVer uint32) string {
-	return `unnest(?::uuid[]) AS want(sref)
-		CROSS JOIN LATERAL (SELECT * FROM lethe_key WHERE tree = ? AND ref_ver = ? AND sref = want.sref` + d.byName(tree, refVer) + ` OFFSET 0) k
-		LEFT JOIN LATERAL (SELECT * FROM lethe_page WHERE tree = k.tree AND page = k.page OFFSET 0) p ON true`
+	key := "SELECT " + keyColumns + " FROM lethe_key WHERE tree = ? AND ref_ver = ? AND sref = want.sref" + d.byName(tree, refVer) + " OFFSET 0"
+	page := "SELECT " + pageColumns + " FROM lethe_page WHERE tree = k.tree AND page = k.page OFFSET 0"
+	return "unnest(?::uuid[]) AS want(sref) CROSS JOIN LATERAL (" + key + ") k LEFT JOIN LATERAL (" + page + ") p ON true"
 }
 
 func (*postgres) wipe(context.Context) {} // only VACUUM FULL and the end of the WAL archive do

@@ -23,7 +23,7 @@ func (s *Store) keyFields(of string) string {
 }
 
 // number is how lethe_key keeps a number of 32 bits: PostgreSQL has no unsigned ones.
-func number(v uint32) int64 { return int64(int32(v)) } //nolint:gosec // wraps around, and back again in keyScan.row
+func number(v uint32) int64 { return int64(int32(v)) } // wraps around, and back again in keyScan.row
 
 // limit is how lethe_key keeps an instant, of which 0 is none.
 func limit(seconds int64) any {

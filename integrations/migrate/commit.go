@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 
 	"github.com/lethe-go/lethe"
@@ -15,6 +16,31 @@ import (
 // ErrContended means that the service changed a row again and again while the job
 // tried to write it.
 var ErrContended = errors.New("migrate: the row changed whenever the job was about to write it; run the job again")
+
+// ErrRefused means that the database does not take what a row would become, for
+// instance since a unique index has the value already. What follows it is the code.
+var ErrRefused = errors.New("migrate: the database refuses the row")
+
+// refusal returns the code of an error that is about the values of a row; "" for
+// any other. The database's own text may show a value.
+func refusal(err error) string {
+	if e, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err); ok {
+		if s := e.SQLState(); strings.HasPrefix(s, "22") || strings.HasPrefix(s, "23") {
+			return "SQLSTATE " + s
+		}
+		return ""
+	}
+	if e, ok := errors.AsType[interface {
+		error
+		Code() int
+	}](err); ok && e.Code()&0xff == 19 { // SQLITE_CONSTRAINT
+		return "SQLite error " + strconv.Itoa(e.Code())
+	}
+	return ""
+}
 
 // update writes rows of a page in a transaction, and returns those that are not any
 // more as they were read, which it leaves.

@@ -1,6 +1,7 @@
 // Package migrate goes through live tables of rows with sealed fields and changes
 // them: moves their keys under new ones (Rewrap), seals them anew (Reseal), computes
-// their blind indexes again (Reindex). The service goes on reading and writing.
+// their blind indexes again (Reindex), moves plaintext columns into sealed ones
+// (Backfill) and back (Unseal). The service goes on reading and writing.
 //
 //	job, err := migrate.NewJob(ctx, migrate.Rewrap, migrate.Table{
 //		Name: "customers", Key: []string{"id"}, DB: db, Dialect: lethe.Postgres, Rows: customers.Rows(),
@@ -15,7 +16,8 @@
 // runs beside a job: the service, other jobs, the same job in another process.
 //
 // What is done and how far the job is are committed together, in the table lethe_job
-// (see [Migrate]), batch by batch. A job that was stopped, by break, by its context
+// (see [Migrate]), batch by batch; that table holds the primary key a job has come
+// to, and those of rows that failed. A job that was stopped, by break, by its context
 // or by kill -9, goes on where it was, in any process. Rows may be visited twice
 // then, which does no harm.
 //
@@ -24,7 +26,8 @@
 // was sealed anew.
 //
 // Rows of forgotten and suspended people are left as they are, and counted. So are
-// rows that fail, which are listed; they do not stop a job.
+// rows that fail, or that the database refuses, which are listed; they do not stop a
+// job, unless it is every row of a page.
 //
 // # What it costs the service
 //
@@ -32,7 +35,8 @@
 // skips what is locked and comes back to it, so it cannot deadlock with anybody; who
 // wants a row that a batch has just written waits for its commit. On SQLite, which has one
 // writer, batches are small. The default rate leaves the service most of a small
-// server; see Options.Rate.
+// server; see Options.Rate. [Job.Estimate] says beforehand how many rows and bytes a
+// job would write.
 //
 // Rewriting rows makes dead ones: on PostgreSQL leave room in pages (fillfactor) or
 // vacuum afterwards. Old ciphertext and old keys stay in those dead rows, in the

@@ -53,21 +53,20 @@ func ExampleJob_Batches() {
 	db, _, accounts, done := exampleAccounts(ctx)
 	defer done()
 	must(migrate.Migrate(ctx, db))
-	table := migrate.Table{Name: "accounts", Key: []string{"id"}, DB: db, Dialect: lethe.SQLite, Rows: accounts.Rows()}
-	for range 2 {
-		job, err := migrate.NewJob(ctx, migrate.Reseal, table, migrate.Options{BatchSize: 4, Workers: 1})
+	job, err := migrate.NewJob(ctx, migrate.Reseal, migrate.Table{
+		Name: "accounts", Key: []string{"id"}, DB: db, Dialect: lethe.SQLite, Rows: accounts.Rows(),
+	}, migrate.Options{BatchSize: 2, Workers: 1})
+	must(err)
+	for p, err := range job.Batches(ctx) {
 		must(err)
-		for p, err := range job.Batches(ctx) {
-			must(err)
-			fmt.Println(p.All.Changed, "of", p.Total, p.Done, p.Resumed)
-			if !p.Resumed {
-				break // the maintenance window is over
-			}
-		}
+		fmt.Println(p.All.Changed, "of", p.Total)
+		break // the maintenance window is over
 	}
+	report, err := job.Run(ctx, nil)
+	must(err)
+	fmt.Println(report.All.Changed, "of", report.Total, report.Resumed, report.Done)
 	// Output:
-	// 4 of 6 false false
-	// 6 of 6 false true
+	// 2 of 6
 	// 6 of 6 true true
 }
 

@@ -2,7 +2,6 @@ package migrate_test
 
 import (
 	"encoding/json"
-	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -77,7 +76,7 @@ func TestDamagedCheckpoint(t *testing.T) {
 			w.exec(t, "UPDATE lethe_job SET state = $1", `{"kind":"rewrap","table":"customers","key":["id"],"pass":1,"position":`+position+`}`)
 			_, err := w.job(t, migrate.Rewrap, migrate.Options{}).Run(t.Context(), nil)
 			require.ErrorContains(t, err, "checkpoint in lethe_job is damaged")
-			require.False(t, errors.Is(err, migrate.ErrRunning))
+			require.NotErrorIs(t, err, migrate.ErrRunning)
 		}
 		w.run(t, migrate.Rewrap, migrate.Options{Restart: true})
 	})
@@ -91,4 +90,37 @@ func TestRate(t *testing.T) {
 	r := w.run(t, migrate.Rewrap, migrate.Options{Rate: 100, BatchSize: 10})
 	require.Greater(t, r.Elapsed.Seconds(), 0.7)
 	require.Less(t, r.Elapsed.Seconds(), 10.0)
+}
+
+// A row that the database refuses is listed, and the others of its batch are written.
+func TestRefused(t *testing.T) {
+	both(t, func(t *testing.T, w *world) {
+		w.insert(t, 1, 31)
+		require.NoError(t, w.ring.RotateIndexKey(t.Context(), "", "customers", "email_idx"))
+		before := w.read(t)
+		w.exec(t, "CREATE UNIQUE INDEX one ON customers (email_idx)")
+		// Row 5 has what row 6 will have.
+		rows := []customer{before[5].customer}
+		require.NoError(t, w.sealer.Reindex(t.Context(), rows))
+		w.exec(t, "UPDATE customers SET email_idx = $1, sealed_keys = NULL WHERE id = 5", rows[0].Index)
+		r := w.run(t, migrate.Reindex, migrate.Options{})
+		require.EqualValues(t, 28, r.All.Changed)
+		require.EqualValues(t, 1, r.This.Unsealed)
+		require.EqualValues(t, 1, r.This.Failed)
+		require.Len(t, r.Failures, 1)
+		require.ErrorIs(t, r.Failures[0], migrate.ErrRefused)
+		require.Equal(t, []string{"6"}, r.Failures[0].Key())
+		t.Log(r.Failures[0])
+
+		// One that refuses every row ends the job.
+		w.rotate(t)
+		w.exec(t, "DROP INDEX one")
+		if w.dialect == lethe.Postgres {
+			w.exec(t, "ALTER TABLE customers ADD CONSTRAINT frozen CHECK (version > 0) NOT VALID")
+		} else {
+			w.exec(t, "CREATE TRIGGER frozen BEFORE UPDATE ON customers BEGIN SELECT RAISE(ABORT, 'frozen'); END")
+		}
+		_, err := w.job(t, migrate.Rewrap, migrate.Options{}).Run(t.Context(), nil)
+		require.ErrorIs(t, err, migrate.ErrRefused)
+	})
 }

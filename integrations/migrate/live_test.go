@@ -47,7 +47,7 @@ func (l *load) start(t testing.TB, writers, readers int) (stop func()) {
 
 func (l *load) loop(ctx context.Context, do func(ctx context.Context) error) error {
 	for ctx.Err() == nil {
-		if err := do(ctx); err != nil && ctx.Err() == nil {
+		if err := do(context.WithoutCancel(ctx)); err != nil { // what was begun is ended, so that it is known
 			return err
 		}
 		time.Sleep(l.sparing)

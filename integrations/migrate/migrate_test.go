@@ -222,7 +222,7 @@ func (w *world) read(t testing.TB) (all []stored) {
 func (w *world) check(t testing.TB, want int, forgotten ...string) {
 	t.Helper()
 	all := w.read(t)
-	require.Len(t, all, want)
+	require.Equal(t, want, len(all)) //nolint:testifylint // Len prints them all
 	gone := map[string]bool{}
 	for _, f := range forgotten {
 		gone[f] = true

@@ -22,7 +22,7 @@ type outcome struct {
 // page has is one of the job.
 var rowLevel = []error{
 	lethe.ErrDecrypt, lethe.ErrKeyMissing, lethe.ErrNoSubject, lethe.ErrNotSealed, lethe.ErrSealed, lethe.ErrDenied,
-	lethe.ErrForgotten, lethe.ErrSuspended, lethe.ErrPlainDiffers, envelope.ErrScopes, ErrContended,
+	lethe.ErrForgotten, lethe.ErrSuspended, lethe.ErrPlainDiffers, envelope.ErrScopes, ErrContended, ErrRefused,
 }
 
 func sentinel(err error) error {

@@ -85,8 +85,8 @@ type RowError struct {
 // Error says what was wrong, and not with which row.
 func (e RowError) Error() string { return e.err }
 
-// Unwrap returns the sentinel error it was: one of package lethe, ErrContended, or
-// nil for another, or of a row that an earlier process failed on.
+// Unwrap returns the sentinel error it was: one of package lethe, ErrContended,
+// ErrRefused, or nil for another, or of a row that an earlier process failed on.
 func (e RowError) Unwrap() error { return e.is }
 
 // Key returns the row's primary key, a text per column: bytes are in base64.

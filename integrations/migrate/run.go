@@ -44,6 +44,7 @@ type run struct {
 	ends     map[int][]string // batches that are done, but not all before them
 	next     int              // the first that is not
 	flushed  time.Time
+	dirty    bool // the state is ahead of the database's
 	resumed  bool
 }
 
@@ -110,6 +111,9 @@ func (r *run) begin(ctx context.Context) error {
 func (r *run) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
+	if r.dirty {
+		_ = r.leases.keep(ctx, r.layout.DB, &r.state) // or pages that needed nothing are visited again
+	}
 	_ = r.leases.leave(ctx) // or the lease ends by itself
 }
 
@@ -347,7 +351,11 @@ func (r *run) batch(ctx context.Context, p *page, seq int) (cost int, err error)
 		todo.failed = append(todo.failed, out.failed...)
 		last := try == r.opts.Retries
 		cost += len(out.write) + (len(p.keys)-len(out.write))/10
-		lost, err := r.commit(ctx, p, out.write, &todo, seq, end, last)
+		where := place{seq: seq, end: end, last: last}
+		lost, err := r.commit(ctx, p, out.write, &todo, where)
+		if refusal(err) != "" {
+			lost, err = r.oneByOne(ctx, p, out.write, &todo, where)
+		}
 		switch {
 		case err == nil:
 			if len(lost) == 0 || last {
@@ -373,7 +381,8 @@ func (r *run) batch(ctx context.Context, p *page, seq int) (cost int, err error)
 
 // waits sleeps a moment if an error is one of an outage that has not lasted too long.
 func (r *run) waits(ctx context.Context, err error, since *time.Time) bool {
-	if !transient(err) || ctx.Err() != nil {
+	// A driver may hand on the end of another call's context, with its connection.
+	if ctx.Err() != nil || !transient(err) && !errors.Is(err, context.Canceled) {
 		return false
 	}
 	if since.IsZero() {
@@ -382,12 +391,50 @@ func (r *run) waits(ctx context.Context, err error, since *time.Time) bool {
 	return time.Since(*since) <= r.opts.Patience && pause(ctx, 7, time.Second) == nil
 }
 
+// oneByOne writes rows each in a transaction of its own, after the database refused
+// one of them, and lists those that it refuses.
+func (r *run) oneByOne(ctx context.Context, p *page, write []int, todo *pending, at place) (lost []int, err error) {
+	var refused []rowFailure
+	for _, i := range write {
+		each := at
+		each.partial = true
+		l, err := r.commit(ctx, p, []int{i}, todo, each)
+		switch code := refusal(err); {
+		case code != "":
+			refused = append(refused, rowFailure{p.meta[i].key, fmt.Errorf("%w: %s", ErrRefused, code)})
+		case err != nil:
+			return nil, err
+		default:
+			*todo = pending{}
+			if lost = append(lost, l...); at.last && len(l) > 0 {
+				lost = nil // they are counted as failures
+			}
+		}
+	}
+	if len(refused) == len(write) && len(write) > 1 {
+		return nil, fmt.Errorf("migrate: every row of a page failed: %w", refused[0].err)
+	}
+	todo.counts.Failed += int64(len(refused))
+	todo.failed = append(todo.failed, refused...)
+	at.partial = len(lost) > 0
+	_, err = r.commit(ctx, p, nil, todo, at)
+	return lost, err
+}
+
+// place is a batch's, in the order of the pass.
+type place struct {
+	seq     int
+	end     []string // the key of its last row
+	last    bool     // the last try: rows that are lost are failures
+	partial bool     // there is more of the batch to come
+}
+
 // flushEvery is how long counts of pages without a change stay in memory.
 const flushEvery = time.Second
 
 // commit writes rows and what the job keeps in one transaction. Rows that are not
 // any more as they were read are lost; with the last try they are failures.
-func (r *run) commit(ctx context.Context, p *page, write []int, todo *pending, seq int, end []string, last bool) (lost []int, err error) {
+func (r *run) commit(ctx context.Context, p *page, write []int, todo *pending, at place) (lost []int, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -397,7 +444,7 @@ func (r *run) commit(ctx context.Context, p *page, write []int, todo *pending, s
 	defer func() {
 		if locked {
 			if err != nil {
-				delete(r.ends, seq) // see with: it is not done after all
+				delete(r.ends, at.seq) // see with: it is not done after all
 			}
 			r.stateMu.Unlock()
 		}
@@ -406,12 +453,12 @@ func (r *run) commit(ctx context.Context, p *page, write []int, todo *pending, s
 		take() // SQLite: one writer, and none that waits for the database's lock
 	}
 	if len(write) == 0 {
-		s, next, failures := r.with(p, todo, nil, 0, seq, end, last)
-		if time.Since(r.flushed) >= flushEvery {
+		s, next, failures := r.with(p, todo, nil, 0, at)
+		if r.dirty = true; time.Since(r.flushed) >= flushEvery {
 			if err := r.leases.keep(ctx, r.layout.DB, &s); err != nil {
 				return nil, err
 			}
-			r.flushed = time.Now()
+			r.flushed, r.dirty = time.Now(), false
 		}
 		return nil, r.install(ctx, s, next, failures, &locked)
 	}
@@ -424,14 +471,14 @@ func (r *run) commit(ctx context.Context, p *page, write []int, todo *pending, s
 		return nil, err
 	}
 	take()
-	s, next, failures := r.with(p, todo, lost, len(write)-len(lost), seq, end, last)
+	s, next, failures := r.with(p, todo, lost, len(write)-len(lost), at)
 	if err := r.leases.keep(ctx, tx, &s); err != nil {
 		return nil, err
 	}
 	if err := tx.Commit(); err != nil {
 		return nil, err
 	}
-	r.flushed = time.Now()
+	r.flushed, r.dirty = time.Now(), false
 	return lost, r.install(ctx, s, next, failures, &locked)
 }
 
@@ -446,12 +493,12 @@ func (r *run) isolation() *sql.TxOptions {
 
 // with returns the state with a batch in it, the first batch that is not done
 // then, and all failures.
-func (r *run) with(p *page, todo *pending, lost []int, changed, seq int, end []string, last bool) (s state, next int, failures []RowError) {
+func (r *run) with(p *page, todo *pending, lost []int, changed int, at place) (s state, next int, failures []RowError) {
 	s, next, failures = r.state, r.next, slices.Clip(r.failures)
 	c := todo.counts
 	c.Changed += int64(changed)
 	failed := todo.failed
-	if last {
+	if at.last {
 		c.Failed += int64(len(lost))
 		for _, i := range lost {
 			failed = append(failed, rowFailure{p.meta[i].key, ErrContended})
@@ -471,8 +518,8 @@ func (r *run) with(p *page, todo *pending, lost []int, changed, seq int, end []s
 		s.Failures = append(s.Failures, failureRow{key, f.err.Error()})
 		failures = append(failures, RowError{shown(key), f.err.Error(), sentinel(f.err)})
 	}
-	if len(lost) == 0 || last {
-		r.ends[seq] = end
+	if !at.partial && (len(lost) == 0 || at.last) {
+		r.ends[at.seq] = at.end
 		for ; r.ends[next] != nil; next++ {
 			s.Position = r.ends[next]
 		}

@@ -217,6 +217,9 @@ func (l *layout) checkColumns(have *found, k Kind, fail func(string, ...any)) {
 			continue
 		}
 		taken[name] = f.GoName
+		if k == Unseal && c.notNull && u&writes != 0 && isOwn(f.Role) {
+			fail("field %s: column %q is NOT NULL, and unseal makes it NULL", f.GoName, name)
+		}
 		own := isOwn(f.Role)
 		if own && f.Role != lethe.RoleToken && !c.sealed {
 			fail("field %s: column %q is a %s, which cannot hold sealed values: make it bytea or text", f.GoName, name, c.sqlTyp)

@@ -107,7 +107,7 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 
 	w.store = &awayStore{Store: memstore.New()}
-	key, opts := envelopetest.NewKey(t), envelope.Options{Ledger: &memledger.Ledger{}, Timeout: 200 * time.Millisecond}
+	key, opts := envelopetest.NewKey(t), envelope.Options{Ledger: &memledger.Ledger{}}
 	require.NoError(t, envelope.Init(t.Context(), w.store, key, opts))
 	w.ring, err = envelope.NewKeyring(t.Context(), w.store, key, opts)
 	require.NoError(t, err)

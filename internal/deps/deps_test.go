@@ -261,9 +261,9 @@ func editJSON(t *testing.T, into any, args ...string) {
 }
 
 // outside are the modules the workspace leaves out: what generates code, and
-// tests that come with very much or would lift everyone's versions. CI builds and
+// tests and comparisons that come with very much or would lift everyone's versions. CI builds and
 // runs them one by one.
-var outside = []string{"fpe/_asm", "fpe/wycheprooftest", "kms/vaultkms/clustertest", "kms/vaultkms/transittest"}
+var outside = []string{"bench/peers", "fpe/_asm", "fpe/wycheprooftest", "kms/vaultkms/clustertest", "kms/vaultkms/transittest"}
 
 func TestModules(t *testing.T) {
 	var work struct{ Use []struct{ DiskPath string } }

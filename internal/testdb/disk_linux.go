@@ -20,7 +20,7 @@ type Disk struct {
 // the process may not mount.
 func SmallDisk(t testing.TB, size int) *Disk {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "lethe-disk-")
+	dir, err := os.MkdirTemp("", "lethe-disk-") //nolint:usetesting // the test's own folder lets nobody else in
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -181,8 +181,6 @@ func coldSlice(ctx context.Context, ring *envelope.Keyring, t *table[row5], stor
 	return sample{float64(cpu) / float64(size), float64(wall) / float64(size)}, err
 }
 
-const tableSubjects = 10_000
-
 // inTable returns a table with a stored row of each subject, whose keys are in
 // memory until stop is called.
 func inTable[T any](ctx context.Context, c config, p parts[T], value string, subjects int) (t *table[T], stored []T, stop func(), err error) {
@@ -224,12 +222,12 @@ func byFields(ctx context.Context, c config) (Curve, error) {
 	all := samplesBy{}
 	xs := []float64{1, 2, 5, 10, 20, 50}
 	for i, measure := range []func() error{
-		func() error { return fieldPoint(ctx, c, parts1, fiftyThree, tableSubjects, c.records, all, 1) },
-		func() error { return fieldPoint(ctx, c, parts2, fiftyThree, tableSubjects, c.records, all, 2) },
-		func() error { return fieldPoint(ctx, c, parts5, fiftyThree, tableSubjects, c.records, all, 5) },
-		func() error { return fieldPoint(ctx, c, parts10, fiftyThree, tableSubjects, c.records, all, 10) },
-		func() error { return fieldPoint(ctx, c, parts20, fiftyThree, tableSubjects, c.records, all, 20) },
-		func() error { return fieldPoint(ctx, c, parts50, fiftyThree, tableSubjects, c.records/2, all, 50) },
+		func() error { return fieldPoint(ctx, c, parts1, fiftyThree, c.table, c.records, all, 1) },
+		func() error { return fieldPoint(ctx, c, parts2, fiftyThree, c.table, c.records, all, 2) },
+		func() error { return fieldPoint(ctx, c, parts5, fiftyThree, c.table, c.records, all, 5) },
+		func() error { return fieldPoint(ctx, c, parts10, fiftyThree, c.table, c.records, all, 10) },
+		func() error { return fieldPoint(ctx, c, parts20, fiftyThree, c.table, c.records, all, 20) },
+		func() error { return fieldPoint(ctx, c, parts50, fiftyThree, c.table, c.records/2, all, 50) },
 	} {
 		c.progress("  %g fields", xs[i])
 		if err := measure(); err != nil {
@@ -270,7 +268,7 @@ func byGoroutines(ctx context.Context, c config) (Curve, error) {
 	for n := 1; n <= 2*runtime.GOMAXPROCS(0); n++ {
 		xs = append(xs, float64(n))
 	}
-	t, stored, stop, err := inTable(ctx, c, parts5, fiftyThree, tableSubjects)
+	t, stored, stop, err := inTable(ctx, c, parts5, fiftyThree, c.table)
 	if err != nil {
 		return Curve{}, err
 	}
@@ -336,7 +334,7 @@ func byHits(ctx context.Context, c config) (Curve, error) {
 	for name, sqlite := range map[string]bool{inMemory: false, onDisk: true} {
 		c.progress("  %s", name)
 		err := func() error {
-			w, err := newWorld(ctx, c, sqlite, tableSubjects)
+			w, err := newWorld(ctx, c, sqlite, c.table)
 			if err != nil {
 				return err
 			}
@@ -350,12 +348,12 @@ func byHits(ctx context.Context, c config) (Curve, error) {
 				ring.Close()
 				return err
 			}
-			stored, err := t.sealed(ctx, ids("cus_", tableSubjects))
+			stored, err := t.sealed(ctx, ids("cus_", c.table))
 			ring.Close()
 			if err != nil {
 				return err
 			}
-			n := min(c.records, tableSubjects/2)
+			n := min(c.records, c.table/2)
 			for range c.rounds {
 				for _, x := range xs {
 					s, err := hits(ctx, w, t, stored, n, x/100)

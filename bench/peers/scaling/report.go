@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,8 +21,6 @@ import (
 // Report is scaling.json.
 type Report struct {
 	Machine machine.Machine `json:"machine"`
-	Rounds  int             `json:"rounds"`
-	Records int             `json:"records_per_point_and_round"`
 	Curves  []Curve         `json:"curves"`
 }
 
@@ -32,6 +33,11 @@ type Curve struct {
 	LogX   bool      `json:"log_x"`
 	LogY   bool      `json:"log_y"`
 	Series []*Series `json:"series"`
+
+	Rounds  int     `json:"rounds"`
+	Records int     `json:"records_per_point_and_round"`
+	Load    float64 `json:"load_average"` // of the minute before
+	Commit  string  `json:"commit,omitempty"`
 }
 
 // Series is one line of a chart.
@@ -63,7 +69,35 @@ func pointOf(x float64, samples []sample) Point {
 	return Point{X: x, CPU: cpu[len(cpu)/2], Wall: wall[len(wall)/2], Min: cpu[0], Max: cpu[len(cpu)-1]}
 }
 
-func (r Report) write(dir, results string) error {
+// resume reads the report in a folder, so that some curves can be measured anew;
+// one of another CPU or Go is left aside.
+func resume(dir string, m machine.Machine) (*Report, error) {
+	fresh := &Report{Machine: m}
+	text, err := os.ReadFile(filepath.Join(dir, "scaling.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fresh, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var old Report
+	if err := json.Unmarshal(text, &old); err != nil {
+		return nil, err
+	}
+	if old.Machine.CPU == m.CPU && old.Machine.Cores == m.Cores && old.Machine.Go == m.Go {
+		fresh.Curves = old.Curves
+	}
+	return fresh, nil
+}
+
+// add puts a curve in the place of one with its name, and writes the report to
+// dir and the charts to results.
+func (r *Report) add(c Curve, dir, results string) error {
+	if i := slices.IndexFunc(r.Curves, func(old Curve) bool { return old.Name == c.Name }); i >= 0 {
+		r.Curves[i] = c
+	} else {
+		r.Curves = append(r.Curves, c)
+	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
@@ -74,9 +108,12 @@ func (r Report) write(dir, results string) error {
 	if err := write(filepath.Join(dir, "scaling.json"), append(text, '\n')); err != nil {
 		return err
 	}
-	table := r.table()
-	fmt.Print(table) //nolint:forbidigo // the program's result
-	if err := write(filepath.Join(dir, "scaling.md"), []byte(table)); err != nil {
+	return r.redraw(dir, results)
+}
+
+// redraw makes the table and the charts of what the report has.
+func (r *Report) redraw(dir, results string) error {
+	if err := write(filepath.Join(dir, "scaling.md"), []byte(r.table())); err != nil {
 		return err
 	}
 	for _, c := range r.Curves {
@@ -91,22 +128,19 @@ func write(path string, text []byte) error {
 	return os.WriteFile(path, text, 0o644) //nolint:gosec // results are for everybody
 }
 
-func (r Report) table() string {
+func (r *Report) table() string {
 	var b strings.Builder
 	m := r.Machine
-	fmt.Fprintf(&b, "# Scaling, %s\n\n%s, %d cores, %s/%s, %s; commit %s; %d rounds of %d records a point", m.StartedAt[:10], m.CPU, m.Cores, m.OS, m.Arch, m.Go, m.Commit, r.Rounds, r.Records)
-	if len(m.Loads) > 0 {
-		fmt.Fprintf(&b, "; load average %.1f to %.1f", slices.Min(m.Loads), slices.Max(m.Loads))
-	}
-	b.WriteString(".\n\nMicroseconds of processor time for one record (in brackets on the wall), medians over the rounds.\n")
+	fmt.Fprintf(&b, "# Scaling, %s\n\n%s, %d cores, %s/%s, %s.\n\n", m.StartedAt[:10], m.CPU, m.Cores, m.OS, m.Arch, m.Go)
+	b.WriteString("Microseconds of processor time for one record (in brackets on the wall), medians over the rounds.\n")
 	for _, c := range r.Curves {
-		fmt.Fprintf(&b, "\n## %s\n\n| %s |", c.Title, c.X)
+		fmt.Fprintf(&b, "\n## %s\n\n%d rounds of about %d records a point, load average %.1f, commit %s.\n\n| %s |", c.Title, c.Rounds, c.Records, c.Load, c.Commit, c.X)
 		for _, s := range c.Series {
 			fmt.Fprintf(&b, " %s |", s.Name)
 		}
 		b.WriteString("\n|---|" + strings.Repeat("---|", len(c.Series)) + "\n")
 		for i := range c.Series[0].Points {
-			fmt.Fprintf(&b, "| %g |", c.Series[0].Points[i].X)
+			fmt.Fprintf(&b, "| %s |", number(c.Series[0].Points[i].X))
 			for _, s := range c.Series {
 				if i < len(s.Points) {
 					fmt.Fprintf(&b, " %.2f (%.2f) |", s.Points[i].CPU/1000, s.Points[i].Wall/1000)
@@ -125,7 +159,10 @@ func (c Curve) draw(path string) error {
 	}
 	var ticks plot.ConstantTicks
 	for _, point := range c.Series[0].Points {
-		ticks = append(ticks, plot.Tick{Value: point.X, Label: fmt.Sprintf("%g", point.X)})
+		ticks = append(ticks, plot.Tick{Value: point.X, Label: number(point.X)})
+	}
+	if n := len(ticks); n > 1 && !c.LogX && ticks[n-1].Value-ticks[n-2].Value < ticks[n-1].Value/50 {
+		ticks[n-2].Label = " " // no room
 	}
 	p.X.Tick.Marker = ticks
 	chart.AddGrid(p)
@@ -143,12 +180,24 @@ func (c Curve) draw(path string) error {
 	if c.LogY {
 		p.Y.Scale = plot.LogScale{}
 		p.Y.Tick.Marker = powers(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
-		p.Y.Min, p.Y.Max = 1, top*2
+		p.Y.Min, p.Y.Max = 1, top*math.Pow(1.6, float64(len(c.Series))) // room for the legend
 	} else {
 		p.Y.Min, p.Y.Max = 0, top*1.35
 	}
 	p.Legend.Left = true
 	return chart.Save(p, 640, 380, path)
+}
+
+// number writes a count in the axis's short way: 100k, 1M.
+func number(v float64) string {
+	switch {
+	case v >= 1e6:
+		return fmt.Sprintf("%gM", v/1e6)
+	case v >= 1e5:
+		return fmt.Sprintf("%gk", v/1e3)
+	default:
+		return fmt.Sprintf("%g", v)
+	}
 }
 
 func powers(values ...float64) plot.ConstantTicks {

@@ -25,7 +25,7 @@ var (
 	background = shade{"#FFFFFE", "#0D1117"}
 	text       = shade{"#1F2328", "#E6EDF3"}
 	grid       = shade{"#D0D7DE", "#30363D"}
-	series     = []shade{{"#0969DA", "#58A6FF"}, {"#BC4C00", "#F0883E"}, {"#1A7F37", "#3FB950"}, {"#8250DF", "#BC8CFF"}}
+	series     = []shade{{"#0969DA", "#58A6FF"}, {"#BC4C00", "#F0883E"}, {"#1A7F37", "#3FB950"}, {"#8250DF", "#BC8CFF"}, {"#9A6700", "#D29922"}}
 )
 
 func (s shade) color() color.RGBA {
@@ -90,7 +90,7 @@ func AddDots(p *plot.Plot, name string, n int, points plotter.XYs) error {
 }
 
 func setGlyph(dots *plotter.Scatter, n int) {
-	shapes := []draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{}, draw.CrossGlyph{}}
+	shapes := []draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.SquareGlyph{}}
 	dots.GlyphStyle = draw.GlyphStyle{Color: series[n%len(series)].color(), Radius: vg.Points(4), Shape: shapes[n%len(shapes)]}
 }
 
