@@ -66,18 +66,20 @@ func (b *bucket) has(tag uint32) (match uint32) {
 }
 
 func (t *cacheTable) find(hash uint64, ref *keyRef) *keySet {
-	tag := tagOf(hash)
-	for at := t.home(hash); ; at++ {
-		b := &t.buckets[at&uint32(len(t.buckets)-1)]
+	tag, home := tagOf(hash), t.home(hash)
+	// Not until one that none passed: as entries come and go, all can be passed.
+	for n := range uint32(len(t.buckets)) {
+		b := &t.buckets[(home+n)&uint32(len(t.buckets)-1)]
 		for match := b.has(tag); match != 0; match &= match - 1 {
 			if set := b.sets[bits.TrailingZeros32(match)].Load(); set != nil && set.is(ref) {
 				return set
 			}
 		}
 		if b.past.Load() == 0 {
-			return nil
+			break
 		}
 	}
+	return nil
 }
 
 // insert adds an entry that is not there. The table has room. The caller holds the lock.

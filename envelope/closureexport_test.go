@@ -128,3 +128,21 @@ func (w WrongClose) Close(ctx context.Context, k *Keyring) error {
 	_, err = k.EraseDue(ctx)
 	return err
 }
+
+// PageUntil is how long the key of a page is kept in memory, by the Keyring's clock, and
+// ends that earlier, unless until is 0. ok: it is in memory.
+func PageUntil(k *Keyring, page PageID, until int64) (was int64, ok bool) {
+	k.pages.mu.Lock()
+	defer k.pages.mu.Unlock()
+	key := k.pages.m[page]
+	if key == nil {
+		return 0, false
+	}
+	was = key.expires
+	if until != 0 {
+		sooner := *key
+		sooner.expires = until
+		k.pages.m[page] = &sooner
+	}
+	return was, true
+}

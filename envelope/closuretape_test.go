@@ -284,7 +284,8 @@ func (s *tape) KeysOfPage(ctx context.Context, tree envelope.TreeID, page envelo
 type faultyLedger struct {
 	memledger.Ledger
 
-	fault fault
+	fault    fault
+	appended func(e envelope.LedgerEntry) // nil, or called after an entry is there
 }
 
 func (l *faultyLedger) Append(ctx context.Context, e envelope.LedgerEntry) error {
@@ -294,6 +295,9 @@ func (l *faultyLedger) Append(ctx context.Context, e envelope.LedgerEntry) error
 	}
 	if err := l.Ledger.Append(ctx, e); err != nil {
 		return err
+	}
+	if l.appended != nil {
+		l.appended(e)
 	}
 	if after {
 		return errInjected

@@ -103,14 +103,19 @@ func (r *rekeyer) noteDirty(ctx context.Context) (dirtySurvey, error) {
 // takeDirty sets what this close re-keys: the pages that were dirty when it began,
 // and those with the store's mark. A forget from before the beginning may have been
 // applied since by a process that died before it noted a key it found only then, and
-// its receipt counts on this close. What is forgotten from here on is for the next.
+// its receipt counts on this close. A page that lost a key since the beginning may have
+// lost another before that, of which the ledger's state says no more: it is re-keyed
+// now, and, since the ledger still calls it dirty, by the next close too. What is
+// forgotten from here on is for the next.
 func (r *rekeyer) takeDirty(ctx context.Context) error {
 	s, err := r.noteDirty(ctx)
 	if err != nil {
 		return err
 	}
 	r.dirty = s.listed
-	maps.DeleteFunc(r.dirty, func(_ PageID, last uint64) bool { return last >= r.epoch })
+	for page, last := range r.dirty {
+		r.dirty[page] = min(last, r.epoch-1)
+	}
 	for i := range s.marked {
 		if p := &s.marked[i]; p.Gen < r.epoch && !r.dirty.stale(p) {
 			r.dirty[p.Page] = r.epoch - 1

@@ -1,8 +1,10 @@
 package envelope_test
 
 import (
+	"bytes"
 	"database/sql"
 	"errors"
+	"math"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -178,5 +180,90 @@ func TestIntruderBeforeAClose(t *testing.T) {
 				w.seal(after, "after", 100)
 			})
 		}
+	}
+}
+
+// The check before the old root is given up reads the store: what the closer has in
+// memory says nothing of the rows that are there.
+func TestTheCheckOfACloseReadsTheStore(t *testing.T) {
+	w, k := newEpochWorld(t)
+	envelope.SetFanOut(k, 4)
+	recs := w.seal(k, "a", 60)
+	_, err := k.Forget(t.Context(), recs[0].Scopes[0].Subject)
+	require.NoError(t, err)
+	closer := w.ring("live.db")
+	open, forgotten, _ := w.opened(closer, recs) // every leaf's key is in memory
+	require.Equal(t, [2]int{59, 1}, [2]int{open, forgotten})
+	in := w.intruder()
+	// Below another page: what hangs on the root is wrapped anew, and read for that.
+	clean := in.number("SELECT page FROM lethe_page WHERE level = 0 AND dirty_epoch = 0 AND parent <> 0 AND parent NOT IN (SELECT parent FROM lethe_page WHERE dirty_epoch > 0) LIMIT 1")
+	whole := in.blob("SELECT wrapped FROM lethe_page WHERE page = ?", clean)
+	broken := bytes.Clone(whole)
+	broken[len(broken)/2] ^= 1
+	in.exec("UPDATE lethe_page SET wrapped = ? WHERE page = ?", broken, clean)
+	_, err = closer.CloseEpoch(t.Context(), envelope.CloseOptions{})
+	require.ErrorIs(t, err, envelope.ErrDecrypt)
+	in.exec("UPDATE lethe_page SET wrapped = ? WHERE page = ?", whole, clean)
+	in.keep("lethe_page")
+	in.exec("DELETE FROM lethe_page WHERE page = (SELECT parent FROM lethe_page WHERE page = ?)", clean)
+	_, err = closer.CloseEpoch(t.Context(), envelope.CloseOptions{})
+	require.ErrorIs(t, err, envelope.ErrKeyMissing)
+	in.back("lethe_page", "page NOT IN (SELECT page FROM lethe_page)")
+	_, err = closer.CloseEpoch(t.Context(), envelope.CloseOptions{})
+	require.NoError(t, err)
+}
+
+// New keys do not go to a page that was put back from an old copy, though a process
+// has the key it had then, and that of its parent, in memory: nobody else could open them.
+func TestNoNewKeysOnAPagePutBack(t *testing.T) {
+	w, k := newEpochWorld(t)
+	recs := w.seal(k, "a", 65*envelope.PageFanOut-10) // the last leaf is below another page
+	in := w.intruder()
+	old := in.number("SELECT page FROM lethe_page WHERE level = 0 AND parent <> 0 AND fill < 64 ORDER BY fill LIMIT 1")
+	knows := w.ring("live.db")
+	open, _, _ := w.opened(knows, recs)
+	require.Equal(t, len(recs), open)
+	in.keep("lethe_page")
+	_, err := k.CloseEpoch(t.Context(), envelope.CloseOptions{All: true})
+	require.NoError(t, err)
+	in.back("lethe_page", "page = ?", old)
+	more := w.seal(knows, "b", 3)
+	open, _, _ = w.opened(w.ring("live.db"), more)
+	require.Equal(t, 3, open)
+}
+
+// A number of restores that cannot be is refused before it is in the ledger, which
+// would go on from it for good, past what the store can hold.
+func TestRestoreRefusesAnIncarnationThatCannotBe(t *testing.T) {
+	w, k := newEpochWorld(t)
+	recs := w.seal(k, "a", 5)
+	backup := w.backup()
+	_, err := k.Forget(t.Context(), recs[0].Scopes[0].Subject)
+	require.NoError(t, err)
+	_, err = k.CloseEpoch(t.Context(), envelope.CloseOptions{})
+	require.NoError(t, err)
+	db := w.sqlite(backup)
+	set := func(n int64) {
+		_, err := db.ExecContext(t.Context(), "UPDATE lethe_meta SET incarnation = ?", n)
+		require.NoError(t, err)
+	}
+	before, err := w.ledger.Read(t.Context(), 0)
+	require.NoError(t, err)
+	for _, n := range []int64{math.MaxInt64, math.MaxInt64 - 1, 1 << 32} {
+		set(n)
+		_, err = envelope.Restore(t.Context(), w.store(backup), w.kms, w.opts, envelope.RestoreOptions{})
+		require.ErrorContains(t, err, "lethe_meta")
+	}
+	after, err := w.ledger.Read(t.Context(), 0)
+	require.NoError(t, err)
+	require.Len(t, after, len(before))
+	set(1<<32 - 1) // the worst that goes through keeps nobody from restoring again
+	again := "again.db"
+	_, err = db.ExecContext(t.Context(), "VACUUM INTO ?", filepath.Join(w.dir, again))
+	require.NoError(t, err)
+	for i, name := range []string{backup, again} {
+		restored, err := envelope.Restore(t.Context(), w.store(name), w.kms, w.opts, envelope.RestoreOptions{})
+		require.NoError(t, err)
+		require.EqualValues(t, 1<<32+i, restored.Incarnation)
 	}
 }

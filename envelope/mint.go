@@ -201,12 +201,13 @@ func (k *Keyring) findLeaves(ctx context.Context) error {
 }
 
 // sound returns those of rows that open, and their keys. A page that was damaged or
-// put back from an old copy must not keep new people from being sealed elsewhere.
+// put back from an old copy must not keep new people from being sealed elsewhere, nor
+// be given keys because this process has its key from before in memory.
 func (k *Keyring) sound(ctx context.Context, rows []PageRow) ([]PageRow, map[PageID]*pageKey, error) {
 	keys := make(map[PageID]*pageKey, len(rows))
 	kept := rows[:0]
 	for i := range rows {
-		one, err := k.resolvePages(ctx, rows[i:i+1])
+		one, err := k.resolveAll(ctx, rows[i:i+1], resolving{keepLeaves: true, unwrap: true})
 		switch {
 		case err == nil:
 			keys[rows[i].Page] = one[rows[i].Page]

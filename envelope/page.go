@@ -58,7 +58,11 @@ const maxDepth = 64
 
 // resolvePages unwraps the keys of rows. One that does not open fails the call.
 func (k *Keyring) resolvePages(ctx context.Context, rows []PageRow) (map[PageID]*pageKey, error) {
-	out, err := k.resolveEach(ctx, rows)
+	return k.resolveAll(ctx, rows, resolving{keepLeaves: true})
+}
+
+func (k *Keyring) resolveAll(ctx context.Context, rows []PageRow, how resolving) (map[PageID]*pageKey, error) {
+	out, err := k.resolveAs(ctx, rows, how)
 	if err != nil {
 		return nil, err
 	}
@@ -73,11 +77,17 @@ func (k *Keyring) resolvePages(ctx context.Context, rows []PageRow) (map[PageID]
 // resolveEach unwraps the keys of rows, reading ancestors it does not know level
 // by level. A page that was changed, or has no parent, gets an err.
 func (k *Keyring) resolveEach(ctx context.Context, rows []PageRow) (map[PageID]*pageKey, error) {
-	return k.resolveKeeping(ctx, rows, true)
+	return k.resolveAs(ctx, rows, resolving{keepLeaves: true})
 }
 
-// resolveKeeping is resolveEach; the keys of leaves are cached only if asked.
-func (k *Keyring) resolveKeeping(ctx context.Context, rows []PageRow, leaves bool) (map[PageID]*pageKey, error) {
+// resolving says how rows are resolved.
+type resolving struct {
+	keepLeaves bool // the keys of leaves are cached too
+	unwrap     bool // also rows whose keys are cached: the question is whether the rows open, and are all there
+}
+
+// resolveAs is resolveEach.
+func (k *Keyring) resolveAs(ctx context.Context, rows []PageRow, how resolving) (map[PageID]*pageKey, error) {
 	now := k.clock.now()
 	out := make(map[PageID]*pageKey, len(rows))
 	todo := make([]PageRow, 0, len(rows))
@@ -93,19 +103,23 @@ func (k *Keyring) resolveKeeping(ctx context.Context, rows []PageRow, leaves boo
 				continue
 			}
 			seen[p.Page] = true
-			if key := k.pages.get(p.Page, p.Gen, now); key != nil {
-				out[p.Page] = key
-				continue
+			if !how.unwrap || depth > 0 {
+				if key := k.pages.get(p.Page, p.Gen, now); key != nil {
+					out[p.Page] = key
+					continue
+				}
 			}
 			todo = append(todo, p)
 			if p.Parent == 0 || seen[p.Parent] || out[p.Parent] != nil {
 				continue
 			}
-			if key := k.pages.get(p.Parent, p.ParentGen, now); key != nil { // what it was wrapped under, by its own word
-				out[p.Parent] = key
-			} else {
-				parents = append(parents, p.Parent)
+			if !how.unwrap {
+				if key := k.pages.get(p.Parent, p.ParentGen, now); key != nil { // what it was wrapped under, by its own word
+					out[p.Parent] = key
+					continue
+				}
 			}
+			parents = append(parents, p.Parent)
 		}
 		if len(parents) == 0 {
 			break
@@ -125,7 +139,7 @@ func (k *Keyring) resolveKeeping(ctx context.Context, rows []PageRow, leaves boo
 	slices.SortFunc(todo, func(a, b PageRow) int { return int(b.Level) - int(a.Level) })
 	for i := range todo { // ancestors first
 		p := &todo[i]
-		suite, aead, gen := root.suite, root.aead, root.epoch
+		suite, aead, gen, expires := root.suite, root.aead, root.epoch, root.expires
 		if p.Parent != 0 {
 			parent := out[p.Parent]
 			if parent == nil {
@@ -136,6 +150,7 @@ func (k *Keyring) resolveKeeping(ctx context.Context, rows []PageRow, leaves boo
 				continue
 			}
 			suite, aead, gen = parent.suite, parent.aead, parent.gen
+			expires = min(expires, parent.expires) // one that was known may be of the root before
 		}
 		if p.ParentGen != gen {
 			return nil, &staleError{p.Parent, p.ParentGen, gen}
@@ -145,9 +160,9 @@ func (k *Keyring) resolveKeeping(ctx context.Context, rows []PageRow, leaves boo
 			out[p.Page] = &pageKey{err: err}
 			continue
 		}
-		key.expires = root.expires
+		key.expires = expires
 		out[p.Page] = key
-		if leaves || p.Level > 0 {
+		if how.keepLeaves || p.Level > 0 {
 			k.pages.put(p.Page, key, k.opts.CacheSize)
 		}
 	}

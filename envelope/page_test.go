@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -56,4 +57,45 @@ func TestKnownPagesAreNotReadAgain(t *testing.T) {
 	}
 	require.Positive(t, reads.n)
 	require.LessOrEqual(t, reads.n, inner)
+}
+
+// A leaf that opens under a known parent is kept no longer than that.
+func TestALeafIsKeptNoLongerThanItsParent(t *testing.T) {
+	w := newWorld(t)
+	first := w.ring(t)
+	envelope.SetFanOut(first, 4)
+	var recs []envelope.Record
+	for i := range 64 {
+		recs = append(recs, record(fmt.Sprint("c", i), "v"))
+	}
+	require.NoError(t, first.SealRecords(t.Context(), recs))
+	pages, err := w.store.PagesAfter(t.Context(), 1, 0, 1000)
+	require.NoError(t, err)
+	ring := w.ring(t)
+	open := func(r envelope.Record) {
+		one := []envelope.Record{sealedOnly(r)}
+		require.NoError(t, ring.OpenRecords(t.Context(), one))
+		require.NoError(t, one[0].Cells[0].Err)
+	}
+	ends := map[envelope.PageID]int64{}
+	for _, r := range recs {
+		open(r)
+		for _, p := range pages {
+			if p.Level == 0 || ends[p.Page] != 0 {
+				continue
+			}
+			if was, known := envelope.PageUntil(ring, p.Page, 0); known {
+				ends[p.Page] = was - int64(time.Second)
+				envelope.PageUntil(ring, p.Page, ends[p.Page])
+			}
+		}
+	}
+	checked := 0
+	for _, p := range pages {
+		until, known := envelope.PageUntil(ring, p.Page, 0)
+		if own, parent := ends[p.Page], ends[p.Parent]; known && p.Level == 0 && own == 0 && parent != 0 && until <= parent {
+			checked++
+		}
+	}
+	require.Greater(t, checked, len(ends), "of each, all leaves but the first")
 }

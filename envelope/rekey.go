@@ -149,14 +149,14 @@ func (k *Keyring) pagesOf(ctx context.Context, ids []PageID) (out []PageRow, err
 
 // resolve unwraps the keys of rows. One that was put back from an old copy gets an
 // err where such rows are given up, and fails the call otherwise.
-func (r *rekeyer) resolve(ctx context.Context, rows []PageRow, leaves bool) (map[PageID]*pageKey, error) {
-	out, err := r.k.resolveKeeping(ctx, rows, leaves)
+func (r *rekeyer) resolve(ctx context.Context, rows []PageRow, how resolving) (map[PageID]*pageKey, error) {
+	out, err := r.k.resolveAs(ctx, rows, how)
 	if !r.giveUp || !errors.Is(err, errStalePage) {
 		return out, err
 	}
 	out = make(map[PageID]*pageKey, len(rows))
 	for i := range rows {
-		one, err := r.k.resolveKeeping(ctx, rows[i:i+1], leaves)
+		one, err := r.k.resolveAs(ctx, rows[i:i+1], how)
 		switch {
 		case err == nil:
 			out[rows[i].Page] = one[rows[i].Page]
@@ -183,7 +183,7 @@ func (r *rekeyer) parentsOf(ctx context.Context, pages []PageRow) (map[PageID]*p
 	if err != nil {
 		return nil, err
 	}
-	out, err := r.resolve(ctx, rows, true)
+	out, err := r.resolve(ctx, rows, resolving{keepLeaves: true})
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +210,7 @@ func (r *rekeyer) leaves(ctx context.Context, ids []PageID) error {
 	if err != nil {
 		return err
 	}
-	own, err := r.resolve(ctx, rows, false)
+	own, err := r.resolve(ctx, rows, resolving{})
 	if err != nil {
 		return err
 	}
@@ -385,7 +385,7 @@ func (r *rekeyer) nodes(ctx context.Context, ids []PageID) error {
 	if err != nil {
 		return err
 	}
-	own, err := r.resolve(ctx, rows, false)
+	own, err := r.resolve(ctx, rows, resolving{})
 	if err != nil {
 		return err
 	}
@@ -538,7 +538,7 @@ func (r *rekeyer) unwrapAll(ctx context.Context, rows []PageRow) ([]PageRow, map
 		ids[i] = rows[i].Page
 	}
 	for attempt := 0; ; attempt++ {
-		keys, err := r.resolve(ctx, rows, false)
+		keys, err := r.resolve(ctx, rows, resolving{unwrap: true})
 		if err == nil || !errors.Is(err, errStalePage) {
 			return rows, keys, err
 		}
@@ -572,7 +572,7 @@ func (r *rekeyer) stillDamaged(ctx context.Context, left []PageRow) error {
 			return err
 		}
 		r.giveUp = true
-		keys, err := r.resolve(ctx, rows, false)
+		keys, err := r.resolve(ctx, rows, resolving{unwrap: true})
 		if err != nil {
 			return err
 		}

@@ -117,6 +117,7 @@ func (k *Keyring) owesResidues(pid PID) bool {
 func (k *Keyring) settleResidues(ctx context.Context, f forgotten, purpose string, s *Subject) (out []Residual, err error) {
 	var errs []error
 	able := true
+	upTo := k.led.lastOwed(f)
 	list := k.residues.list()
 	for _, r := range list {
 		var found []Residual
@@ -153,19 +154,20 @@ func (k *Keyring) settleResidues(ctx context.Context, f forgotten, purpose strin
 	if len(errs) > 0 || len(list) == 0 {
 		return out, errors.Join(errs...)
 	}
-	return out, k.noteResidueDone(ctx, f)
+	return out, k.noteResidueDone(ctx, f, upTo)
 }
 
-// noteResidueDone records that what a deferred forget left is gone.
-func (k *Keyring) noteResidueDone(ctx context.Context, f forgotten) error {
-	if len(k.led.owedBy(f)) == 0 {
+// noteResidueDone records that what deferred forgets left is gone, of which the ledger
+// entry upTo is the last.
+func (k *Keyring) noteResidueDone(ctx context.Context, f forgotten, upTo uint64) error {
+	if upTo == 0 {
 		return nil
 	}
 	ctx, cancel := k.bound(context.WithoutCancel(ctx), 2)
 	defer cancel()
 	e := &LedgerEntry{Kind: LedgerResidueDone, Tree: k.tree, RefVer: f.refVer, SRef: f.sref, PID: f.pid}
 	err := k.appendLedgerIf(ctx, e, func() error {
-		if len(k.led.owedBy(f)) == 0 { // another process was first
+		if last := k.led.lastOwed(f); last == 0 || last > upTo { // another process was first, or the subject was forgotten again meanwhile
 			return errUnchanged
 		}
 		return nil
@@ -268,6 +270,18 @@ func (l *ledgerState) owedBy(f forgotten) (out []forgotten) {
 		}
 	}
 	return out
+}
+
+// lastOwed is the last entry of the forgets that owedBy lists; 0: there are none.
+func (l *ledgerState) lastOwed(f forgotten) (last uint64) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for pid, seq := range l.residues[party{f.refVer, f.sref}] {
+		if f.pid == 0 || f.pid == pid {
+			last = max(last, seq)
+		}
+	}
+	return last
 }
 
 // allOwed are the forgets whose residues have not all run, with their entries.

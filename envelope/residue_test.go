@@ -175,3 +175,48 @@ func TestResiduesOfADeferredForgetAreTriedAgain(t *testing.T) {
 	require.Equal(t, []string{"eve/marketing"}, other.calls)
 	require.Zero(t, owed())
 }
+
+// slow is a Residue during whose first call something happens elsewhere.
+type slow struct {
+	byPseudonym
+	during func()
+}
+
+func (r *slow) ForgottenPseudonym(ctx context.Context, ref envelope.SRef, purpose string, all bool) ([]envelope.Residual, error) {
+	if during := r.during; during != nil {
+		r.during = nil
+		during()
+	}
+	return r.byPseudonym.ForgottenPseudonym(ctx, ref, purpose, all)
+}
+
+// A Residue that takes its time for one forget settles no later forget of the subject,
+// which came back meanwhile.
+func TestALateResidueSettlesNoLaterForget(t *testing.T) {
+	w := newWorld(t)
+	c := &wallClock{}
+	here, there := w.timed(t, c), w.timed(t, c)
+	first, second := &slow{}, &byPseudonym{}
+	here.AddResidue(first)
+	there.AddResidue(second)
+	seal(t, here, record("ada", "a"))
+	_, err := here.ForgetAfter(t.Context(), person("ada"), time.Hour)
+	require.NoError(t, err)
+	c.set(2 * time.Hour)
+	first.during = func() {
+		require.NoError(t, there.Readmit(t.Context(), person("ada")))
+		seal(t, there, record("ada", "b"))
+		_, err := there.ForgetAfter(t.Context(), person("ada"), time.Hour)
+		require.NoError(t, err)
+		c.set(4 * time.Hour)
+		second.err = errors.New("away")
+		_, err = there.ForgetDue(t.Context())
+		require.ErrorIs(t, err, second.err)
+	}
+	_, err = here.ForgetDue(t.Context())
+	require.NoError(t, err)
+	require.Len(t, first.refs, 2, "the later forget is still owed, and is tried")
+	st, err := here.Status(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, st.Residues)
+}

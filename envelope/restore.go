@@ -7,6 +7,10 @@ import (
 	"github.com/lethe-go/lethe/kms"
 )
 
+// maxIncarnation is more than a store is ever restored. Whoever writes the store can put
+// any number in, and what is once in the ledger stays.
+const maxIncarnation = 1<<32 - 1
+
 // RestoreOptions of one restore.
 type RestoreOptions struct {
 	// Quick re-keys only what the ledger says was forgotten since the backup, and
@@ -43,7 +47,8 @@ type Restored struct {
 //
 // It returns ErrLedger if the ledger is not this store's, is behind it, or was
 // forked; ErrWrongKey if the KMS handle of the backup's epoch is destroyed: the
-// backup is older than the recovery window, and nobody can open it.
+// backup is older than the recovery window, and nobody can open it; ErrDecrypt or
+// ErrKeyMissing if rows were damaged.
 func Restore(ctx context.Context, store Store, key kms.Key, opts Options, ropts RestoreOptions) (Restored, error) {
 	var out Restored
 	k, err := open(ctx, store, key, opts)
@@ -53,7 +58,7 @@ func Restore(ctx context.Context, store Store, key kms.Key, opts Options, ropts 
 	defer k.Close()
 	k.led.mu.Lock()
 	k.led.restoring = true
-	last, epoch := k.led.seq, k.led.epoch
+	last, epoch, incarnation := k.led.seq, k.led.epoch, k.led.incarnation
 	k.led.mu.Unlock()
 	meta, err := store.Meta(ctx)
 	if err != nil {
@@ -75,6 +80,9 @@ func Restore(ctx context.Context, store Store, key kms.Key, opts Options, ropts 
 			return out, err
 		}
 		return out, k.catchUp(ctx)
+	}
+	if meta.Incarnation > max(maxIncarnation, incarnation) {
+		return out, fmt.Errorf("%w: lethe_meta of the key store says that it was restored %d times: it was changed: use another backup, or put a number in its place that can be", ErrDecrypt, meta.Incarnation)
 	}
 	// The ledger gives the number, which the backup cannot: it may be put back twice.
 	e := &LedgerEntry{Kind: LedgerRestore, Tree: k.tree, Epoch: root.epoch}

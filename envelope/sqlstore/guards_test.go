@@ -366,3 +366,53 @@ func TestSQLiteRekeyWipes(t *testing.T) {
 	}))
 	require.Zero(t, found())
 }
+
+// A number that is none of 32 bits is damage, not another number.
+func TestNumbersOutOfRangeAreNotRead(t *testing.T) {
+	d := newSQLite(t)
+	s := d.open(t)
+	initialise(t, s)
+	row := keyRow(9, 2)
+	_, err := s.Insert(t.Context(), envelope.Insert{Tree: 1, Epoch: 1, Pages: []envelope.PageRow{pageRow(2, 1)}, Keys: []envelope.KeyRow{row}})
+	require.NoError(t, err)
+	conn, err := d.raw.Conn(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = conn.ExecContext(t.Context(), "UPDATE lethe_key SET pid = 4294967297")
+	require.ErrorContains(t, err, "CHECK")
+	for _, statement := range []string{"PRAGMA ignore_check_constraints = ON", "UPDATE lethe_key SET pid = 4294967297"} {
+		_, err = conn.ExecContext(t.Context(), statement)
+		require.NoError(t, err)
+	}
+	_, _, err = s.Keys(t.Context(), 1, 1, []envelope.SRef{row.SRef})
+	require.ErrorContains(t, err, "out of range")
+}
+
+// An intruder who gives a kid to a second row of its page keeps no page from being re-keyed.
+func TestAKIDTwiceOnAPage(t *testing.T) {
+	onEach(t, func(t *testing.T, d database) {
+		s := d.open(t)
+		initialise(t, s)
+		page, row := pageRow(2, 2), keyRow(9, 2)
+		_, err := s.Insert(t.Context(), envelope.Insert{Tree: 1, Epoch: 1, Pages: []envelope.PageRow{page}, Keys: []envelope.KeyRow{row}})
+		require.NoError(t, err)
+		_, err = d.raw.ExecContext(t.Context(), `INSERT INTO lethe_key (kid, tree, page, page_gen, kind, suite, ref_ver, sref, pid, seq, wrapped, state, created, seal_until, expires)
+			SELECT kid, tree, page, page_gen, kind, suite, ref_ver, sref, pid, 7, wrapped, state, created, seal_until, expires FROM lethe_key WHERE page = 2`)
+		if d.path != "" {
+			require.Error(t, err, "the primary key")
+			return
+		}
+		require.NoError(t, err)
+		seen := page.Wrapped
+		page.Gen, page.Wrapped = 2, []byte("fresh")
+		row.PageGen, row.Wrapped = 2, []byte("anew")
+		require.NoError(t, s.RekeyPages(t.Context(), envelope.RekeyPages{
+			Tree: 1, Epoch: 1, Pages: []envelope.PageRow{page}, Seen: map[envelope.PageID][]byte{2: seen},
+			PageChildren: map[envelope.PageID]int{2: 2}, Keys: []envelope.KeyRow{row},
+		}))
+		keys, err := s.KeysOfPage(t.Context(), 1, 2)
+		require.NoError(t, err)
+		require.Len(t, keys, 2)
+		require.Contains(t, keys, row)
+	})
+}

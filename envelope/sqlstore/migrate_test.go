@@ -5,7 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -106,5 +108,66 @@ func TestMigrateAPopulatedStore(t *testing.T) {
 		require.Positive(t, closed.Keys)
 		check()
 		require.NoError(t, ring.SealRecords(t.Context(), records(320)[300:]))
+	})
+}
+
+// What a process of the version before writes while the tables are being changed is
+// not lost.
+func TestMigrateUnderAWriter(t *testing.T) {
+	onEach(t, func(t *testing.T, d database) {
+		if d.path != "" {
+			t.Skip("SQLite has one writer at a time")
+		}
+		store := d.open(t)
+		require.NoError(t, store.Migrate(t.Context()))
+		initialise(t, store)
+		firstTables(t, d)
+		tx, err := d.raw.BeginTx(t.Context(), nil)
+		require.NoError(t, err)
+		_, err = tx.ExecContext(t.Context(), oldKey(d, "1", "1", "1"))
+		require.NoError(t, err)
+		done := make(chan error, 1)
+		go func() { done <- store.Migrate(t.Context()) }()
+		require.Eventually(t, func() bool {
+			var waits int
+			err := d.raw.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+				WHERE c.oid = 'lethe_key'::regclass AND NOT l.granted`).Scan(&waits)
+			return err == nil && waits == 1
+		}, 10*time.Second, 5*time.Millisecond)
+		require.NoError(t, tx.Commit())
+		require.NoError(t, <-done)
+		var n int
+		require.NoError(t, d.raw.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM lethe_key WHERE page = 77").Scan(&n))
+		require.Equal(t, 1, n)
+	})
+}
+
+// oldKey is a statement that adds a row to the key table of the first migration.
+func oldKey(d database, refVer, pid, seq string) string {
+	blob := func(n int) string { return "X'" + strings.Repeat("07", n) + "'" }
+	if d.path == "" {
+		blob = func(n int) string { return `'\x` + strings.Repeat("07", n) + "'" }
+	}
+	return fmt.Sprintf(`INSERT INTO lethe_key (kid, tree, page, page_gen, kind, suite, ref_ver, sref, pid, seq, wrapped, state, created, seal_until, expires)
+		VALUES (%s, 1, 77, 1, 1, 1, %s, %s, %s, %s, %s, 1, 1, 0, 0)`, blob(12), refVer, blob(16), pid, seq, blob(60))
+}
+
+// A number that no program wrote is not made into another: the store stays as it was.
+func TestMigrateRefusesNumbersOutOfRange(t *testing.T) {
+	onEach(t, func(t *testing.T, d database) {
+		store := d.open(t)
+		require.NoError(t, store.Migrate(t.Context()))
+		initialise(t, store)
+		for _, number := range []string{"-1", "-4294967295", "4294967296", "4294967297", "6442450944", "9223372036854775807"} {
+			for _, n := range [][3]string{{number, "1", "1"}, {"1", number, "1"}, {"1", "1", number}} {
+				firstTables(t, d)
+				_, err := d.raw.ExecContext(t.Context(), oldKey(d, n[0], n[1], n[2]))
+				require.NoError(t, err)
+				require.Error(t, store.Migrate(t.Context()), n)
+				_, err = d.raw.ExecContext(t.Context(), "DELETE FROM lethe_key WHERE page = 77")
+				require.NoError(t, err)
+				require.NoError(t, store.Migrate(t.Context()), "as it was")
+			}
+		}
 	})
 }

@@ -30,7 +30,7 @@ func (d *postgres) rekeyPages(ctx context.Context, q querier, tree envelope.Tree
 		ids, parentGens, gens, suites, wraps, seen, int64(tree)))
 }
 
-func (d *postgres) rekeyKeys(ctx context.Context, q querier, tree envelope.TreeID, keys []envelope.KeyRow) (int64, error) {
+func (d *postgres) rekeyKeys(ctx context.Context, q querier, tree envelope.TreeID, keys []envelope.KeyRow) (met int64, err error) {
 	n := len(keys)
 	kids, wraps := make([][]byte, n), make([][]byte, n)
 	pages, gens, suites := make([]int64, n), make([]int64, n), make([]int64, n)
@@ -40,11 +40,15 @@ func (d *postgres) rekeyKeys(ctx context.Context, q querier, tree envelope.TreeI
 		pages[i], gens[i], suites[i] = int64(k.Page), int64(k.PageGen), int64(k.Suite)
 	}
 	// The keys of the pages are read once and joined by kid: a subtraction, since an
-	// equality of pages would read all keys of a page for each of them.
-	return rows(q.ExecContext(ctx, d.bind(`UPDATE lethe_key k SET page_gen = w.page_gen, suite = NULLIF(w.suite, 1), wrapped = w.wrapped
-		FROM unnest(?::bytea[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bytea[]) AS w(kid, page, page_gen, suite, wrapped)
-		WHERE k.tree = ? AND k.page = ANY(?::bigint[]) AND k.page - w.page = 0 AND k.kid = w.kid`),
-		kids, pages, gens, suites, wraps, int64(tree), distinct(pages)))
+	// equality of pages would read all keys of a page for each of them. Nothing keeps an
+	// intruder from giving the kid of one row to another, which does not open.
+	err = q.QueryRowContext(ctx, d.bind(`WITH met AS (UPDATE lethe_key k SET page_gen = w.page_gen, suite = NULLIF(w.suite, 1), wrapped = w.wrapped
+			FROM unnest(?::bytea[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bytea[]) AS w(kid, page, page_gen, suite, wrapped)
+			WHERE k.tree = ? AND k.page = ANY(?::bigint[]) AND k.page - w.page = 0 AND k.kid = w.kid
+			RETURNING k.page, k.kid)
+		SELECT COUNT(*) FROM (SELECT DISTINCT page, kid FROM met) AS named`),
+		kids, pages, gens, suites, wraps, int64(tree), distinct(pages)).Scan(&met)
+	return met, err
 }
 
 // distinct lists each number once.

@@ -91,7 +91,7 @@ func (s *Store) keyArgs(k *envelope.KeyRow) []any {
 type keyScan struct {
 	envelope.KeyRow
 	kid, sref          sql.RawBytes // copied before the next row
-	refVer, pid, seq   int64
+	refVer, pid, seq   int32        // a larger number fails, rather than turning into another
 	kind               sql.Null[envelope.KeyKind]
 	suite              sql.Null[envelope.Suite]
 	state              sql.Null[uint8]

@@ -110,7 +110,7 @@ type dialect interface {
 	// childrenOf returns a query of (page, number of children) for some pages. Its
 	// parameters are tree, tree and the pages as inInts gives them.
 	childrenOf() string
-	// rekeyPages and rekeyKeys write new wraps over rows and count those they met.
+	// rekeyPages and rekeyKeys write new wraps over rows and count the pages and kids they met.
 	rekeyPages(ctx context.Context, q querier, tree envelope.TreeID, pages []pageWrap) (int64, error)
 	rekeyKeys(ctx context.Context, q querier, tree envelope.TreeID, keys []envelope.KeyRow) (int64, error)
 	// wipe removes what deleted rows left in side files, as far as it can.

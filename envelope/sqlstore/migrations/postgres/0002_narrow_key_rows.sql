@@ -3,6 +3,12 @@
 -- numbers of 32 bits wrap around to negative ones above 2^31-1. NULL is what nearly
 -- all rows have: kind, suite and state 1, and no limit. The database refuses a tree
 -- above 2^31-1 and a ref_ver above 2^15-1; there is ref_ver 0 and 1 so far.
+-- A number that is none of 32 bits becomes NULL below, and is refused.
+--
+-- The lock keeps out what a program of the version before would write to the old table
+-- after it was read.
+LOCK TABLE lethe_key IN ACCESS EXCLUSIVE MODE;
+
 CREATE TABLE lethe_key_narrow (
 	page       BIGINT   NOT NULL,
 	page_gen   BIGINT   NOT NULL,
@@ -23,9 +29,9 @@ CREATE TABLE lethe_key_narrow (
 
 INSERT INTO lethe_key_narrow (page, page_gen, created, seal_until, expires, tree, pid, seq, ref_ver, kind, suite, state, sref, kid, wrapped)
 	SELECT page, page_gen, created, NULLIF(seal_until, 0), NULLIF(expires, 0), tree,
-		CASE WHEN pid < 2147483648 THEN pid ELSE pid - 4294967296 END,
-		CASE WHEN seq < 2147483648 THEN seq ELSE seq - 4294967296 END,
-		CASE WHEN ref_ver < 2147483648 THEN ref_ver ELSE ref_ver - 4294967296 END,
+		CASE WHEN pid BETWEEN 0 AND 2147483647 THEN pid WHEN pid BETWEEN 2147483648 AND 4294967295 THEN pid - 4294967296 END,
+		CASE WHEN seq BETWEEN 0 AND 2147483647 THEN seq WHEN seq BETWEEN 2147483648 AND 4294967295 THEN seq - 4294967296 END,
+		CASE WHEN ref_ver BETWEEN 0 AND 2147483647 THEN ref_ver WHEN ref_ver BETWEEN 2147483648 AND 4294967295 THEN ref_ver - 4294967296 END,
 		NULLIF(kind, 1), NULLIF(suite, 1), NULLIF(state, 1), encode(sref, 'hex')::uuid, kid, wrapped
 	FROM lethe_key ORDER BY tree, page;
 
