@@ -71,7 +71,11 @@ func (a Address) credentials() []string {
 	if password, ok := u.User.Password(); ok {
 		out = append(out, password, url.PathEscape(password), url.QueryEscape(password), a.rawPassword())
 	}
-	for name, values := range u.Query() {
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil { // what was left out of query may be one
+		out = append(out, u.RawQuery)
+	}
+	for name, values := range query {
 		if secretParameter(name) {
 			for _, v := range values {
 				out = append(out, v, url.QueryEscape(v))
@@ -128,8 +132,12 @@ func (k addressKind) parse(text, base string) (Address, error) {
 			a.url = scheme + "://" + abs
 		}
 		return a, nil
-	case "postgresql":
-		a.url = "postgres" + text[len(scheme):]
+	case "postgres", "postgresql":
+		rest := text[len(scheme):]
+		if !strings.HasPrefix(rest, "://") { // "host=… password=…" too
+			return Address{}, fmt.Errorf("is to be %s", k.forms)
+		}
+		a.url = "postgres" + rest
 	}
 	if _, err := url.Parse(a.url); err != nil {
 		return Address{}, errors.New("is not a URL that parses: write special characters of a password as %XX")

@@ -153,7 +153,9 @@ const hidden = "[hidden]"
 // Hide replaces every secret of the configuration that text has in it. It is the
 // last net, for the errors of other packages.
 func (c *Config) Hide(text string) string {
-	for _, secret := range c.secrets {
+	// The longest first: one that another begins with would leave the rest of it.
+	secrets := slices.SortedFunc(slices.Values(c.secrets), func(a, b string) int { return len(b) - len(a) })
+	for _, secret := range secrets {
 		if len(secret) > 2 {
 			text = strings.ReplaceAll(text, secret, hidden)
 		}
