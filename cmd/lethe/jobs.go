@@ -203,6 +203,12 @@ func (f *jobFlags) run(ctx context.Context, a *app, kind migrate.Kind) (*jobResu
 	if err == nil && report.This.Failed > 0 {
 		err = partlyError{fmt.Errorf("%d rows were left as they are; the rest is done", report.This.Failed)}
 	}
+	if left := report.This.Forgotten; err == nil && kind == migrate.Backfill && left > 0 {
+		err = partlyError{fmt.Errorf("%d rows of forgotten people still hold their plaintext: set it NULL, or delete the rows", left)}
+	}
+	if left := report.This.Suspended; err == nil && kind == migrate.Backfill && left > 0 {
+		err = partlyError{fmt.Errorf("%d rows of suspended people still hold their plaintext: run it again after lethe resume", left)}
+	}
 	if errors.Is(err, migrate.ErrNotDone) {
 		err = partlyError{err}
 	}

@@ -87,12 +87,16 @@ func readFile(path string) ([]byte, error) {
 // complete says what must be set before anything can be opened.
 func (c *Config) complete() error {
 	var errs []error
+	where := "set it in the file"
+	if c.Path == "" {
+		where = "name the file in LETHE_CONFIG"
+	}
 	for _, n := range []struct {
 		key string
 		at  Address
 	}{{"store", c.Store}, {"kms", c.KMS}, {"ledger", c.Ledger}} {
 		if n.at.IsZero() {
-			errs = append(errs, fmt.Errorf("config: %s is missing: set it in the file, or LETHE_%s", n.key, strings.ToUpper(n.key)))
+			errs = append(errs, fmt.Errorf("config: %s is missing: %s, or set LETHE_%s", n.key, where, strings.ToUpper(n.key)))
 		}
 	}
 	if !c.Store.IsZero() && c.Store.path() == c.Ledger.path() {
@@ -115,6 +119,9 @@ func (c *Config) Table(name string) (Table, error) {
 		known = append(known, t.Name)
 	}
 	slices.Sort(known)
+	if c.Path == "" {
+		return Table{}, fmt.Errorf("config: there is no table %q: no file was named that describes it, see LETHE_CONFIG", name)
+	}
 	if len(known) == 0 {
 		return Table{}, fmt.Errorf("config: there is no table %q: the configuration describes none", name)
 	}
