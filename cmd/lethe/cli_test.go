@@ -366,6 +366,8 @@ func TestExitCodes(t *testing.T) {
 		"no key":                   {s, "rotate subject --kind customer --id x", 1, "there is no key"},
 		"nonsense":                 {s, "nonsense", 2, "see lethe --help"},
 		"no kind":                  {s, "forget --id x --yes", 2, "--kind"},
+		"an id in the wrong place": {s, "suspend --kind customer cus_private", 2, "--id"},
+		"socket that is not there": {away("LETHE_STORE=postgres:///keys?host=/none"), "status", 3, "unavailable"},
 		"no id":                    {s, "forget --kind customer --yes", 2, "standard input ended"},
 		"bad kind":                 {s, "suspend --kind \t --id x", 2, ""},
 		"no such table":            {s, "rewrap orders", 2, `no table "orders"; there are customers`},
@@ -396,6 +398,8 @@ func TestExitCodes(t *testing.T) {
 		r := c.site.run("", strings.Split(c.args, " ")...)
 		require.Equal(t, c.code, r.code, "%s: %s", name, r.stderr)
 		require.Contains(t, r.stderr, c.want, name)
+		require.NotContains(t, r.stderr, "cus_private")
+		require.False(t, r.code == exitUnavailable && strings.Contains(r.stderr, "lethe init"), name)
 		if c.code != 0 {
 			require.Empty(t, r.stdout, name)
 			// The same as JSON.
@@ -596,6 +600,7 @@ func TestForgetChecksBeforeItDestroys(t *testing.T) {
 	s.fill(1)
 	s.write("r.json", "x")
 	require.Equal(t, exitTrouble, s.run("", "forget", "--kind", "customer", "--id", id(0), "--yes", "--receipt", s.file("r.json")).code)
+	require.Equal(t, exitTrouble, s.run("", "forget", "--kind", "customer", "--id", id(0), "--yes", "--receipt", s.file("none/r.json")).code)
 	s.write("receipts.pem", "x")
 	require.Equal(t, exitTrouble, s.run("", "forget", "--kind", "customer", "--id", id(0), "--yes", "--receipt", s.file("new.json")).code)
 	s.opens(0)

@@ -44,6 +44,8 @@ func (f *receiptFlags) signer(a *app) (crypto.Signer, error) {
 	if err == nil && f.Out != "" {
 		if _, there := os.Lstat(f.Out); there == nil {
 			err = fmt.Errorf("--receipt: %s is there already, and is not overwritten", f.Out)
+		} else if err = writeNew(f.Out, nil, 0o600); err == nil { // it can be written
+			err = os.Remove(f.Out)
 		}
 	}
 	return signer, err
@@ -124,7 +126,7 @@ func (c *forgetCommand) Run(ctx context.Context, a *app, out *output) error {
 	signed, err := c.sign(signer, r)
 	res.Signed = signed
 	if err != nil {
-		closing = errors.Join(closing, fmt.Errorf("the subject is forgotten; its receipt could not be signed or written, get it with lethe receipt issue %d: %w", r.Seq, err))
+		closing = errors.Join(closing, fmt.Errorf("its receipt could not be signed or written, get it with lethe receipt issue %d: %w", r.Seq, err))
 	}
 	if r.Unknown {
 		a.notef("There was no key: nothing was sealed for this subject, or its id is another. It is recorded as forgotten.")
