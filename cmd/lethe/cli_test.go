@@ -553,6 +553,20 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
+// The index keys of rows that could not be computed anew are not ended.
+func TestRetireWaitsForTheSuspended(t *testing.T) {
+	s := newSite(t)
+	s.must("init")
+	s.fill(3)
+	s.must("suspend", "--kind", "customer", "--id", id(1))
+	s.must("rotate", "index", "customers", "email_idx")
+	r := s.run("", "reindex", "customers", "--retire", "--yes", "--json")
+	require.Equal(t, exitPartly, r.code, r.stderr)
+	require.Empty(t, decodeAnswer[jobResult](t, r.stdout).Receipts)
+	s.must("resume", "--kind", "customer", "--id", id(1))
+	require.Contains(t, s.must("reindex", "customers", "--retire", "--yes"), "older index keys ended: 1")
+}
+
 func TestInspect(t *testing.T) {
 	s := newSite(t)
 	s.must("init")

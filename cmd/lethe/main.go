@@ -109,7 +109,7 @@ func (a *app) fail(err error) int {
 		return code
 	}
 	if code != exitVerdict {
-		text = "lethe: " + text
+		text = "lethe: " + strings.TrimPrefix(text, "lethe: ")
 	}
 	_, _ = fmt.Fprintln(a.stderr, text)
 	return code
