@@ -382,6 +382,8 @@ func TestExitCodes(t *testing.T) {
 		"needs --yes: restore":     {s, "restore", 2, "--yes is needed"},
 		"needs --yes: retire":      {s, "reindex customers --retire", 2, "--yes is needed"},
 		"no config":                {s, "status -c none.yaml", 2, "none.yaml"},
+		"a folder":                 {s, "config check -c " + s.dir, 2, "directory"},
+		"half a configuration":     {&site{t: t, dir: s.dir}, "config check", 2, "store is missing"},
 		"no store":                 {away("LETHE_STORE=sqlite:" + s.file("none.db")), "status", 2, "none.db"},
 		"unknown scheme":           {away("LETHE_KMS=abc://x"), "status", 2, "abc"},
 		"unknown setting":          {away("LETHE_STROE=x"), "status", 2, "LETHE_STROE"},

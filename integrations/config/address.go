@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -60,6 +61,26 @@ func (a Address) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, a.String
 
 // MarshalText returns String, so that no encoding of a Config shows a credential.
 func (a Address) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// sameDatabase reports whether two addresses lead to the same tables: whoever asks,
+// and by whatever name of a file.
+func sameDatabase(a, b Address) bool {
+	if a.Scheme() != b.Scheme() {
+		return a.path() == b.path()
+	}
+	if a.Scheme() == "postgres" {
+		u, err := url.Parse(a.url)
+		v, err2 := url.Parse(b.url)
+		return err == nil && err2 == nil && u.Host == v.Host && u.Path == v.Path &&
+			u.Query().Get("host") == v.Query().Get("host") && u.Query().Get("search_path") == v.Query().Get("search_path")
+	}
+	if a.path() == b.path() {
+		return true
+	}
+	x, err := os.Stat(a.path())
+	y, err2 := os.Stat(b.path())
+	return err == nil && err2 == nil && os.SameFile(x, y)
+}
 
 // credentials are the secret parts of an address, to keep them out of messages.
 func (a Address) credentials() []string {

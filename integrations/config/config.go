@@ -84,8 +84,9 @@ func readFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }
 
-// complete says what must be set before anything can be opened.
-func (c *Config) complete() error {
+// Check says what must be set before anything can be opened, and is not, or does not
+// fit together. It opens nothing; Open and Init begin with it.
+func (c *Config) Check() error {
 	var errs []error
 	where := "set it in the file"
 	if c.Path == "" {
@@ -99,7 +100,7 @@ func (c *Config) complete() error {
 			errs = append(errs, fmt.Errorf("config: %s is missing: %s, or set LETHE_%s", n.key, where, strings.ToUpper(n.key)))
 		}
 	}
-	if !c.Store.IsZero() && c.Store.path() == c.Ledger.path() {
+	if !c.Store.IsZero() && sameDatabase(c.Store, c.Ledger) {
 		errs = append(errs, errors.New("config: store and ledger are one database: a restore of it would bring forgotten people back; put the ledger elsewhere"))
 	}
 	return errors.Join(errs...)

@@ -114,7 +114,11 @@ func resolve(n *yaml.Node) *yaml.Node {
 
 // settings reads a mapping of settings; prefix is that of its keys, "epochs.".
 func (r *reader) settings(n *yaml.Node, prefix string) {
-	r.members(n, strings.TrimSuffix("the file, "+prefix, "."), func(key string, k, v *yaml.Node) {
+	what := "the file"
+	if prefix != "" {
+		what = strings.TrimSuffix(prefix, ".")
+	}
+	r.members(n, what, func(key string, k, v *yaml.Node) {
 		full := prefix + key
 		switch s := r.keys[full]; {
 		case full == "tables":
@@ -162,7 +166,12 @@ func (r *reader) setting(s *setting, n *yaml.Node) {
 	case n.Kind == yaml.SequenceNode && s.key == "more_kms":
 		var texts []string
 		for _, item := range n.Content {
-			texts = append(texts, resolve(item).Value)
+			item = resolve(item)
+			if item.Kind != yaml.ScalarNode {
+				r.failf(item, "more_kms is to be a list of URIs, or {file: PATH} for all of them")
+				return
+			}
+			texts = append(texts, item.Value)
 		}
 		v.text = strings.Join(texts, ",")
 	case n.Kind == yaml.ScalarNode && n.Tag != "!!null":

@@ -2,6 +2,8 @@ package config_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -59,4 +61,30 @@ func TestHideTheLongestFirst(t *testing.T) {
 	c, err := config.Read("", []string{"LETHE_STORE=postgres://a:swordfish@db/keys", "LETHE_LEDGER=postgres://a:swordfish-two@db2/ledger"})
 	require.NoError(t, err)
 	require.NotContains(t, c.Hide("swordfish-two and swordfish"), "two")
+}
+
+// The ledger is not where the store is, by another name either.
+func TestStoreAndLedgerAreTwo(t *testing.T) {
+	dir := t.TempDir()
+	keys := write(t, dir, "keys.db", "")
+	require.NoError(t, os.Symlink(keys, filepath.Join(dir, "link.db")))
+	for _, c := range []struct {
+		store, ledger string
+		same          bool
+	}{
+		{"sqlite:" + keys, "sqlite:" + keys, true},
+		{"sqlite:" + keys, "sqlite:" + filepath.Join(dir, "link.db"), true},
+		{"sqlite:" + keys, "sqlite:" + filepath.Join(dir, "ledger.db"), false},
+		{"postgres://a@db/keys", "postgres://b:x@db/keys?sslmode=disable", true},
+		{"postgres://a@db/keys", "postgres://a@db2/keys", false},
+		{"postgres://a@db/keys?search_path=a", "postgres://a@db/keys?search_path=b", false},
+	} {
+		cfg, err := config.Read("", []string{"LETHE_STORE=" + c.store, "LETHE_LEDGER=" + c.ledger, "LETHE_KMS=local://kek.json"})
+		require.NoError(t, err)
+		if err := cfg.Check(); c.same {
+			require.ErrorContains(t, err, "one database", "%v", c)
+		} else {
+			require.NoError(t, err, "%v", c)
+		}
+	}
 }
