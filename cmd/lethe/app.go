@@ -85,6 +85,8 @@ func (a *app) open(ctx context.Context) (*config.Stack, error) {
 	}
 	a.stack, err = cfg.Open(ctx, mux)
 	switch {
+	case errors.Is(err, envelope.ErrUnavailable): // of a socket that is not there, too
+		return nil, err
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, envelope.ErrStoreEmpty):
 		return nil, fmt.Errorf("%w; is the configuration the right one? A new key store is made by: lethe init", err)
 	case err != nil:

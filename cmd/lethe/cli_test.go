@@ -366,6 +366,8 @@ func TestExitCodes(t *testing.T) {
 		"no key":                   {s, "rotate subject --kind customer --id x", 1, "there is no key"},
 		"nonsense":                 {s, "nonsense", 2, "see lethe --help"},
 		"no kind":                  {s, "forget --id x --yes", 2, "--kind"},
+		"an id in the wrong place": {s, "suspend --kind customer cus_private", 2, "--id"},
+		"socket that is not there": {away("LETHE_STORE=postgres:///keys?host=/none"), "status", 3, "unavailable"},
 		"no id":                    {s, "forget --kind customer --yes", 2, "standard input ended"},
 		"bad kind":                 {s, "suspend --kind \t --id x", 2, ""},
 		"no such table":            {s, "rewrap orders", 2, `no table "orders"; there are customers`},
@@ -380,6 +382,8 @@ func TestExitCodes(t *testing.T) {
 		"needs --yes: restore":     {s, "restore", 2, "--yes is needed"},
 		"needs --yes: retire":      {s, "reindex customers --retire", 2, "--yes is needed"},
 		"no config":                {s, "status -c none.yaml", 2, "none.yaml"},
+		"a folder":                 {s, "config check -c " + s.dir, 2, "directory"},
+		"half a configuration":     {&site{t: t, dir: s.dir}, "config check", 2, "store is missing"},
 		"no store":                 {away("LETHE_STORE=sqlite:" + s.file("none.db")), "status", 2, "none.db"},
 		"unknown scheme":           {away("LETHE_KMS=abc://x"), "status", 2, "abc"},
 		"unknown setting":          {away("LETHE_STROE=x"), "status", 2, "LETHE_STROE"},
@@ -396,6 +400,8 @@ func TestExitCodes(t *testing.T) {
 		r := c.site.run("", strings.Split(c.args, " ")...)
 		require.Equal(t, c.code, r.code, "%s: %s", name, r.stderr)
 		require.Contains(t, r.stderr, c.want, name)
+		require.NotContains(t, r.stderr, "cus_private")
+		require.False(t, r.code == exitUnavailable && strings.Contains(r.stderr, "lethe init"), name)
 		if c.code != 0 {
 			require.Empty(t, r.stdout, name)
 			// The same as JSON.
@@ -549,6 +555,20 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
+// The index keys of rows that could not be computed anew are not ended.
+func TestRetireWaitsForTheSuspended(t *testing.T) {
+	s := newSite(t)
+	s.must("init")
+	s.fill(3)
+	s.must("suspend", "--kind", "customer", "--id", id(1))
+	s.must("rotate", "index", "customers", "email_idx")
+	r := s.run("", "reindex", "customers", "--retire", "--yes", "--json")
+	require.Equal(t, exitPartly, r.code, r.stderr)
+	require.Empty(t, decodeAnswer[jobResult](t, r.stdout).Receipts)
+	s.must("resume", "--kind", "customer", "--id", id(1))
+	require.Contains(t, s.must("reindex", "customers", "--retire", "--yes"), "older index keys ended: 1")
+}
+
 func TestInspect(t *testing.T) {
 	s := newSite(t)
 	s.must("init")
@@ -596,6 +616,7 @@ func TestForgetChecksBeforeItDestroys(t *testing.T) {
 	s.fill(1)
 	s.write("r.json", "x")
 	require.Equal(t, exitTrouble, s.run("", "forget", "--kind", "customer", "--id", id(0), "--yes", "--receipt", s.file("r.json")).code)
+	require.Equal(t, exitTrouble, s.run("", "forget", "--kind", "customer", "--id", id(0), "--yes", "--receipt", s.file("none/r.json")).code)
 	s.write("receipts.pem", "x")
 	require.Equal(t, exitTrouble, s.run("", "forget", "--kind", "customer", "--id", id(0), "--yes", "--receipt", s.file("new.json")).code)
 	s.opens(0)

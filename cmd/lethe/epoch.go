@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -113,11 +114,20 @@ func (c *epochClose) Run(ctx context.Context, a *app, out *output) error {
 		}
 	}
 	closed, err := closeEpoch(ctx, a, s.Keyring, envelope.CloseOptions{Immediate: c.Immediate, All: c.All, LeaveDamaged: c.LeaveDamaged})
-	if err != nil {
+	if err != nil && len(closed.Erasures) == 0 {
 		return err
 	}
 	res := closedResultOf(a, closed)
-	return out.result(res, res.text())
+	return errors.Join(out.result(res, res.text()), notDestroyed(err))
+}
+
+// notDestroyed is the error of a close that was done, but for handles that were due
+// and are still there; nil if err is.
+func notDestroyed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return partlyError{fmt.Errorf("a handle could not be destroyed: what it wraps can still be opened; when that is mended, run lethe epoch erase-due: %w", err)}
 }
 
 type epochEraseDue struct{}
@@ -129,7 +139,7 @@ func (c *epochEraseDue) Run(ctx context.Context, a *app, out *output) error {
 		return err
 	}
 	list, err := s.Keyring.EraseDue(ctx)
-	if err != nil {
+	if err != nil && len(list) == 0 {
 		return err
 	}
 	res := struct {
@@ -139,15 +149,7 @@ func (c *epochEraseDue) Run(ctx context.Context, a *app, out *output) error {
 	if text == "" {
 		text = "no handle of an earlier epoch is left\n"
 	}
-	if err := out.result(res, text); err != nil {
-		return err
-	}
-	for _, e := range list {
-		if e.Err != nil {
-			return partlyError{fmt.Errorf("epoch %d: its handle could not be destroyed: %w", e.Epoch, e.Err)}
-		}
-	}
-	return nil
+	return errors.Join(out.result(res, text), notDestroyed(err))
 }
 
 type epochConfirmErased struct {
@@ -198,9 +200,10 @@ func (c *restoreCommand) Run(ctx context.Context, a *app, out *output) error {
 	p := newProgress(a)
 	restored, err := cfg.Restore(ctx, mux, envelope.RestoreOptions{Quick: c.Quick, LeaveDamaged: c.LeaveDamaged, Progress: p.closing})
 	p.finish()
-	if err != nil {
+	if err != nil && len(restored.Closed.Erasures) == 0 {
 		return err
 	}
 	res := restoreResult{Behind: restored.Behind, FromEpoch: restored.FromEpoch, Incarnation: restored.Incarnation, Closed: closedResultOf(a, restored.Closed)}
-	return out.result(res, fmt.Sprintf("restored from a backup of epoch %d, which was %d ledger entries behind\n", res.FromEpoch, res.Behind)+res.Closed.text())
+	written := out.result(res, fmt.Sprintf("restored from a backup of epoch %d, which was %d ledger entries behind\n", res.FromEpoch, res.Behind)+res.Closed.text())
+	return errors.Join(written, notDestroyed(err))
 }

@@ -42,6 +42,7 @@ func exitCode(err error) int {
 	}
 	var verdict verdictError
 	var partly partlyError
+	var file *fs.PathError
 	switch {
 	case err == nil:
 		return exitOK
@@ -57,7 +58,7 @@ func exitCode(err error) int {
 		return exitVerdict
 	case is(envelope.ErrUnavailable, envelope.ErrLeased, envelope.ErrStoreConflict, context.DeadlineExceeded):
 		return exitUnavailable
-	case is(fs.ErrNotExist, fs.ErrExist, fs.ErrPermission):
+	case is(fs.ErrNotExist, fs.ErrExist, fs.ErrPermission) || errors.As(err, &file):
 		return exitTrouble
 	case kms.Retryable(err): // a database that went away meanwhile
 		return exitUnavailable

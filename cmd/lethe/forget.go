@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/lethe-go/lethe/envelope"
+	"github.com/lethe-go/lethe/integrations/config"
 )
 
 type forgetCommand struct {
@@ -42,6 +44,8 @@ func (f *receiptFlags) signer(a *app) (crypto.Signer, error) {
 	if err == nil && f.Out != "" {
 		if _, there := os.Lstat(f.Out); there == nil {
 			err = fmt.Errorf("--receipt: %s is there already, and is not overwritten", f.Out)
+		} else if err = writeNew(f.Out, nil, 0o600); err == nil { // it can be written
+			err = os.Remove(f.Out)
 		}
 	}
 	return signer, err
@@ -104,26 +108,31 @@ func (c *forgetCommand) Run(ctx context.Context, a *app, out *output) error {
 	if c.Now && !r.Deferred {
 		var closed envelope.Closed
 		closed, closing = closeEpoch(ctx, a, s.Keyring, envelope.CloseOptions{Immediate: true})
-		if closing == nil {
+		if closing == nil || len(closed.Erasures) > 0 {
 			res.Closed = closedResultOf(a, closed)
 			text = res.Closed.text()
+			closing = notDestroyed(closing)
 			again, err := s.Keyring.Receipt(ctx, r.Seq)
 			if err != nil {
-				return err
+				closing = errors.Join(closing, fmt.Errorf("the receipt is that from before the close; get the newer with lethe receipt issue %d: %w", r.Seq, err))
+			} else {
+				again.Residuals = r.Residuals // only Forget knows them
+				again.Already = r.Already
+				r = again
 			}
-			again.Residuals = r.Residuals // only Forget knows them
-			again.Already = r.Already
-			r = again
 		}
 	}
 	res.Receipt = r
 	signed, err := c.sign(signer, r)
 	res.Signed = signed
 	if err != nil {
-		closing = errors.Join(closing, fmt.Errorf("the subject is forgotten; its receipt could not be signed or written, get it with lethe receipt issue %d: %w", r.Seq, err))
+		closing = errors.Join(closing, fmt.Errorf("its receipt could not be signed or written, get it with lethe receipt issue %d: %w", r.Seq, err))
 	}
 	if r.Unknown {
 		a.notef("There was no key: nothing was sealed for this subject, or its id is another. It is recorded as forgotten.")
+	}
+	for _, name := range plainTables(a.cfg, c.Kind) {
+		a.notef("Table %s is described with plaintext columns: what they hold of the %s is not erased. Set it NULL, or delete the row.", name, c.Kind)
 	}
 	if r.Deferred && c.Now {
 		a.notef("The forget is deferred by a hold: the epoch was not closed.")
@@ -145,6 +154,17 @@ func (c *forgetCommand) ask(a *app) error {
 		return a.confirm("This destroys the keys of this %s for good, and makes every backup of the key store there is now useless", c.Kind)
 	}
 	return a.confirm("This destroys the keys of this %s for good", c.Kind)
+}
+
+// plainTables are the tables with plaintext columns that a kind's sealed data is in too.
+func plainTables(cfg *config.Config, kind string) (out []string) {
+	for _, t := range cfg.Tables {
+		d, err := describe(t)
+		if err == nil && len(t.PlainOf()) > 0 && slices.ContainsFunc(d.Columns, func(c columnDescribed) bool { return c.Subject == kind }) {
+			out = append(out, t.Name)
+		}
+	}
+	return out
 }
 
 type forgetDueCommand struct{}

@@ -103,7 +103,7 @@ func (c *configCheck) Run(ctx context.Context, a *app, out *output) error {
 	if _, err := cfg.Signer(); err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{cfg.Check()}
 	for _, t := range cfg.Tables {
 		res.Tables[t.Name] = t.SQL
 		if _, err := describe(t); err != nil {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/lethe-go/lethe/envelope"
 )
@@ -173,50 +174,70 @@ func inspectDocument(data []byte, known map[uint16]string) (inspected, error) {
 	}
 	res := inspected{What: "document", Bytes: len(data)}
 	suite := envelope.Suite(0)
-	found := map[string][]byte{}
-	walk(doc, "", found)
-	for _, raw := range found {
-		if info, err := envelope.InspectHeader(raw); err == nil {
+	var found []sealedMember
+	walk(doc, nil, func(m sealedMember) { found = append(found, m) })
+	slices.SortFunc(found, func(a, b sealedMember) int { return strings.Compare(a.path, b.path) })
+	for _, m := range found {
+		if info, err := envelope.InspectHeader(m.raw); err == nil {
 			suite, res.Suite = info.CellSuite, suiteNames[info.CellSuite]
 		}
 	}
-	for path, raw := range found {
-		res.Members = append(res.Members, memberResult{Path: path, inspected: inspectBytes(raw, known, suite)})
+	for _, m := range found {
+		res.Members = append(res.Members, memberResult{Path: m.path, inspected: inspectBytes(m.raw, known, suite)})
 	}
 	if len(res.Members) == 0 {
 		return res, errors.New(`the document has no sealed member {"$lethe": …}`)
 	}
-	slices.SortFunc(res.Members, func(a, b memberResult) int { return strings.Compare(a.Path, b.Path) })
 	if len(res.Members) == 1 && res.Members[0].Path == "" {
 		return res.Members[0].inspected, nil
 	}
 	return res, nil
 }
 
-// walk collects the sealed members of a document by their paths.
-func walk(v any, path string, found map[string][]byte) {
-	at := func(key string) string {
-		if path == "" {
-			return key
-		}
-		return path + "." + key
-	}
+// sealedMember is a member of a document that has the shape of a sealed one.
+type sealedMember struct {
+	path string
+	raw  []byte
+}
+
+// maxPath of a member in bytes. In a document that somebody made for it, the whole
+// paths of few members take more than memory.
+const maxPath = 256
+
+// walk finds the sealed members of a document; path leads to v.
+func walk(v any, path []string, found func(sealedMember)) {
 	switch v := v.(type) {
 	case map[string]any:
 		if text, ok := v["$lethe"].(string); ok && len(v) == 1 {
 			if raw, err := base64.RawURLEncoding.DecodeString(text); err == nil && isFormat(raw) {
-				found[path] = raw
+				found(sealedMember{shortPath(path), raw})
 			}
 			return
 		}
 		for key, inner := range v {
-			walk(inner, at(key), found)
+			walk(inner, append(path, key), found)
 		}
 	case []any:
 		for i, inner := range v {
-			walk(inner, at(strconv.Itoa(i)), found)
+			walk(inner, append(path, strconv.Itoa(i)), found)
 		}
 	}
+}
+
+// shortPath joins keys with points, up to maxPath.
+func shortPath(keys []string) string {
+	var b strings.Builder
+	for i, key := range keys {
+		if i > 0 {
+			b.WriteByte('.')
+		}
+		if b.Len()+len(key) > maxPath {
+			b.WriteString(strings.ToValidUTF8(key[:max(0, maxPath-b.Len())], "") + "…")
+			break
+		}
+		b.WriteString(key)
+	}
+	return b.String()
 }
 
 // text is the answer for people.
@@ -249,7 +270,7 @@ func (r *inspected) text(indent string) string {
 	case "document":
 		line("document, %d bytes", r.Bytes)
 		for i := range r.Members {
-			line("  %s:", r.Members[i].Path)
+			line("  %s:", strings.ReplaceAll(r.Members[i].Path, "\n", string(unicode.ReplacementChar)))
 			b.WriteString(r.Members[i].text(indent + "    "))
 		}
 	}

@@ -2,8 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/lethe-go/lethe/envelope"
 )
@@ -30,4 +33,25 @@ func FuzzInspect(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// Deep in long names a document is still read within its own size, more or less.
+func TestInspectDeepDocument(t *testing.T) {
+	name := strings.Repeat("k", 2000)
+	doc := strings.Repeat(`{"`+name+`":`, 1000) + `[` + strings.Repeat(`{"$lethe":"AAEx"},`, 1000) + `{}]` + strings.Repeat(`}`, 1000)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	res, err := inspectDocument([]byte(doc), nil)
+	runtime.ReadMemStats(&after)
+	require.NoError(t, err)
+	require.Len(t, res.Members, 1000)
+	require.Less(t, len(res.Members[0].Path), 300)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(50<<20))
+}
+
+// A member's name is one line, whatever is in it.
+func TestInspectNamesAreOneLine(t *testing.T) {
+	res, err := inspectDocument([]byte(`{"a\nheader, 110 bytes":{"$lethe":"AAEx"}}`), nil)
+	require.NoError(t, err)
+	require.NotContains(t, res.text(""), "\nheader")
 }

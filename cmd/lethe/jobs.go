@@ -203,6 +203,12 @@ func (f *jobFlags) run(ctx context.Context, a *app, kind migrate.Kind) (*jobResu
 	if err == nil && report.This.Failed > 0 {
 		err = partlyError{fmt.Errorf("%d rows were left as they are; the rest is done", report.This.Failed)}
 	}
+	if left := report.This.Forgotten; err == nil && kind == migrate.Backfill && left > 0 {
+		err = partlyError{fmt.Errorf("%d rows of forgotten people still hold their plaintext: set it NULL, or delete the rows", left)}
+	}
+	if left := report.This.Suspended; err == nil && kind == migrate.Backfill && left > 0 {
+		err = partlyError{fmt.Errorf("%d rows of suspended people still hold their plaintext: run it again after lethe resume", left)}
+	}
 	if errors.Is(err, migrate.ErrNotDone) {
 		err = partlyError{err}
 	}
@@ -249,13 +255,17 @@ func (c *reindexCommand) Run(ctx context.Context, a *app, out *output) error {
 		}
 	}
 	res, err := c.run(ctx, a, migrate.Reindex)
-	if err == nil && c.Retire && !c.DryRun {
+	switch {
+	case err != nil || !c.Retire || c.DryRun:
+	case res.Last.Suspended > 0: // whose values would not be found once they are resumed
+		err = partlyError{fmt.Errorf("the older index keys stay: %d rows of suspended people have values made with them; run it again after lethe resume, or when they are forgotten", res.Last.Suspended)}
+	default:
 		res.Receipts, err = c.retire(ctx, a)
 	}
 	err = res.finish(out, err)
 	if res != nil && !out.json {
 		for _, r := range res.Receipts {
-			if err := out.result(nil, r.String()); err != nil {
+			if err := out.result(nil, fmt.Sprintf("older index keys ended: %d, ledger entry %d\n", len(r.KeyIDs), r.Seq)); err != nil {
 				return err
 			}
 		}

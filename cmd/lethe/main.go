@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -75,7 +76,7 @@ func run(ctx context.Context, args []string, stdin *os.File, stdout io.Writer, s
 		return exitOK
 	}
 	if err != nil {
-		return app.fail(fmt.Errorf("%w; see lethe --help", err))
+		return app.fail(callError(err))
 	}
 	app.configPath, app.yes = cli.Config, cli.Yes
 	app.json = cli.JSON
@@ -90,6 +91,15 @@ func run(ctx context.Context, args []string, stdin *os.File, stdout io.Writer, s
 	return app.fail(err)
 }
 
+// callError says what is wrong with how the program was called. An argument too many
+// may be a subject's id, which no message repeats.
+func callError(err error) error {
+	if strings.HasPrefix(err.Error(), "unexpected argument ") {
+		err = errors.New("there is an argument too many; a subject's id goes to --id or to standard input")
+	}
+	return fmt.Errorf("%w; see lethe --help", err)
+}
+
 // fail says what went wrong, without a secret and without what moves a cursor.
 func (a *app) fail(err error) int {
 	code := exitCode(err)
@@ -99,7 +109,7 @@ func (a *app) fail(err error) int {
 		return code
 	}
 	if code != exitVerdict {
-		text = "lethe: " + text
+		text = "lethe: " + strings.TrimPrefix(text, "lethe: ")
 	}
 	_, _ = fmt.Fprintln(a.stderr, text)
 	return code

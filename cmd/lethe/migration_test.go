@@ -57,8 +57,21 @@ func thereAndBack(t *testing.T, s *site) {
 	require.Equal(t, 20, count("email IS NULL AND points IS NULL AND email_sealed IS NOT NULL"))
 	require.Contains(t, s.must("inventory", "people"), "| people | email_sealed")
 
+	// What a forget leaves in plaintext is no success.
+	stop := s.run("", "forget", "--kind", "customer", "--id", "20", "--yes")
+	require.Zero(t, stop.code)
+	require.Contains(t, stop.stderr, "is not erased")
+	_, err = stack.DB.ExecContext(t.Context(), "UPDATE people SET email = 'left@example.com' WHERE id = 20")
+	require.NoError(t, err)
+	left := s.run("", "backfill", "people", "--yes")
+	require.Equal(t, exitPartly, left.code, left.stderr)
+	require.Contains(t, left.stderr, "still hold their plaintext")
+	_, err = stack.DB.ExecContext(t.Context(), "DELETE FROM people WHERE id = 20")
+	require.NoError(t, err)
+	s.must("backfill", "people", "--yes")
+
 	s.must("unseal", "people", "--yes")
-	require.Equal(t, 20, count("email_sealed IS NULL AND points IS NOT NULL AND sealed_keys IS NULL"))
+	require.Equal(t, 19, count("email_sealed IS NULL AND points IS NOT NULL AND sealed_keys IS NULL"))
 	var got string
 	require.NoError(t, stack.DB.QueryRowContext(t.Context(), "SELECT email FROM people WHERE id = 8 AND points = 49").Scan(&got))
 	require.Equal(t, email(7), got)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/lethe-go/lethe/envelope"
 	"github.com/lethe-go/lethe/integrations/config"
@@ -36,11 +37,11 @@ func (c *rotateKEK) Run(ctx context.Context, a *app, out *output) error {
 	if c.Create && c.To == "" {
 		return errors.New("--create needs --to")
 	}
-	what := a.cfg.KMS.String()
+	what := "key " + a.cfg.KMS.String()
 	if c.To != "" {
-		what = "of --to"
+		what = "key that --to names"
 	}
-	if err := a.confirm("This closes the epoch and wraps the key store's root under the KMS key %s; processes that do not know that key stop", what); err != nil {
+	if err := a.confirm("This closes the epoch and wraps the key store's root under the KMS %s; processes that do not know that key stop", what); err != nil {
 		return err
 	}
 	key, res := s.Key, rotateKEKResult{KMS: a.cfg.KMS.String()}
@@ -51,19 +52,24 @@ func (c *rotateKEK) Run(ctx context.Context, a *app, out *output) error {
 		}
 		key, res.KMS, res.Moved = to.Key, to.Address.String(), true
 	}
-	if err := s.Keyring.RewrapKEK(ctx, key); err != nil {
-		return err
-	}
-	st, err := s.Keyring.Status(ctx)
+	before, err := s.Keyring.Status(ctx)
 	if err != nil {
 		return err
+	}
+	failed := s.Keyring.RewrapKEK(ctx, key)
+	st, err := s.Keyring.Status(ctx)
+	switch {
+	case failed != nil && (err != nil || st.Epoch == before.Epoch):
+		return failed
+	case err != nil:
+		return partlyError{fmt.Errorf("the root is wrapped under %s now, and the configuration must have it; how it stands is not known: %w", res.KMS, err)}
 	}
 	res.Epoch = st.Epoch
 	text := fmt.Sprintf("the root of epoch %d is wrapped under %s\n", res.Epoch, res.KMS)
 	if res.Moved {
 		text += fmt.Sprintf("now set kms: %s in the configuration, and put the old one under more_kms until lethe status has no handle of it\n", res.KMS)
 	}
-	return out.result(res, text)
+	return errors.Join(out.result(res, text), notDestroyed(failed))
 }
 
 // target opens the key to move to.
@@ -77,8 +83,11 @@ func (c *rotateKEK) target(ctx context.Context, a *app, s *config.Stack) (config
 		if err != nil {
 			return config.NamedKey{}, err
 		}
+		if !made && !strings.HasPrefix(c.To, "local://") {
+			return config.NamedKey{}, errors.New("--create makes the file of a local:// URI, and --to is none")
+		}
 		if !made {
-			return config.NamedKey{}, errors.New("--create makes the file of a local:// URI that is not there yet, and --to names none")
+			return config.NamedKey{}, errors.New("--create makes a new file, and the one that --to names is there: leave --create out to use it")
 		}
 	}
 	return s.OpenKey(ctx, mux, c.To)

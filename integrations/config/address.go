@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -61,6 +62,26 @@ func (a Address) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, a.String
 // MarshalText returns String, so that no encoding of a Config shows a credential.
 func (a Address) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
+// sameDatabase reports whether two addresses lead to the same tables: whoever asks,
+// and by whatever name of a file.
+func sameDatabase(a, b Address) bool {
+	if a.Scheme() != b.Scheme() {
+		return a.path() == b.path()
+	}
+	if a.Scheme() == "postgres" {
+		u, err := url.Parse(a.url)
+		v, err2 := url.Parse(b.url)
+		return err == nil && err2 == nil && u.Host == v.Host && u.Path == v.Path &&
+			u.Query().Get("host") == v.Query().Get("host") && u.Query().Get("search_path") == v.Query().Get("search_path")
+	}
+	if a.path() == b.path() {
+		return true
+	}
+	x, err := os.Stat(a.path())
+	y, err2 := os.Stat(b.path())
+	return err == nil && err2 == nil && os.SameFile(x, y)
+}
+
 // credentials are the secret parts of an address, to keep them out of messages.
 func (a Address) credentials() []string {
 	u, err := url.Parse(a.url)
@@ -71,7 +92,11 @@ func (a Address) credentials() []string {
 	if password, ok := u.User.Password(); ok {
 		out = append(out, password, url.PathEscape(password), url.QueryEscape(password), a.rawPassword())
 	}
-	for name, values := range u.Query() {
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil { // what was left out of query may be one
+		out = append(out, u.RawQuery)
+	}
+	for name, values := range query {
 		if secretParameter(name) {
 			for _, v := range values {
 				out = append(out, v, url.QueryEscape(v))
@@ -128,8 +153,12 @@ func (k addressKind) parse(text, base string) (Address, error) {
 			a.url = scheme + "://" + abs
 		}
 		return a, nil
-	case "postgresql":
-		a.url = "postgres" + text[len(scheme):]
+	case "postgres", "postgresql":
+		rest := text[len(scheme):]
+		if !strings.HasPrefix(rest, "://") { // "host=… password=…" too
+			return Address{}, fmt.Errorf("is to be %s", k.forms)
+		}
+		a.url = "postgres" + rest
 	}
 	if _, err := url.Parse(a.url); err != nil {
 		return Address{}, errors.New("is not a URL that parses: write special characters of a password as %XX")

@@ -84,18 +84,23 @@ func readFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }
 
-// complete says what must be set before anything can be opened.
-func (c *Config) complete() error {
+// Check says what must be set before anything can be opened, and is not, or does not
+// fit together. It opens nothing; Open and Init begin with it.
+func (c *Config) Check() error {
 	var errs []error
+	where := "set it in the file"
+	if c.Path == "" {
+		where = "name the file in LETHE_CONFIG"
+	}
 	for _, n := range []struct {
 		key string
 		at  Address
 	}{{"store", c.Store}, {"kms", c.KMS}, {"ledger", c.Ledger}} {
 		if n.at.IsZero() {
-			errs = append(errs, fmt.Errorf("config: %s is missing: set it in the file, or LETHE_%s", n.key, strings.ToUpper(n.key)))
+			errs = append(errs, fmt.Errorf("config: %s is missing: %s, or set LETHE_%s", n.key, where, strings.ToUpper(n.key)))
 		}
 	}
-	if !c.Store.IsZero() && c.Store.path() == c.Ledger.path() {
+	if !c.Store.IsZero() && sameDatabase(c.Store, c.Ledger) {
 		errs = append(errs, errors.New("config: store and ledger are one database: a restore of it would bring forgotten people back; put the ledger elsewhere"))
 	}
 	return errors.Join(errs...)
@@ -115,6 +120,9 @@ func (c *Config) Table(name string) (Table, error) {
 		known = append(known, t.Name)
 	}
 	slices.Sort(known)
+	if c.Path == "" {
+		return Table{}, fmt.Errorf("config: there is no table %q: no file was named that describes it, see LETHE_CONFIG", name)
+	}
 	if len(known) == 0 {
 		return Table{}, fmt.Errorf("config: there is no table %q: the configuration describes none", name)
 	}
@@ -153,7 +161,9 @@ const hidden = "[hidden]"
 // Hide replaces every secret of the configuration that text has in it. It is the
 // last net, for the errors of other packages.
 func (c *Config) Hide(text string) string {
-	for _, secret := range c.secrets {
+	// The longest first: one that another begins with would leave the rest of it.
+	secrets := slices.SortedFunc(slices.Values(c.secrets), func(a, b string) int { return len(b) - len(a) })
+	for _, secret := range secrets {
 		if len(secret) > 2 {
 			text = strings.ReplaceAll(text, secret, hidden)
 		}

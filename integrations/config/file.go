@@ -13,7 +13,12 @@ import (
 	yaml "go.yaml.in/yaml/v3"
 )
 
-const maxFile = 1 << 20
+const (
+	maxFile = 1 << 20
+	// maxParts of a file that are read, those of an alias each time that it is used:
+	// few bytes could stand for more than memory holds.
+	maxParts = 1 << 17
+)
 
 // reader walks a configuration file and collects every mistake, with its line.
 type reader struct {
@@ -22,6 +27,7 @@ type reader struct {
 	base string // its folder, from which relative paths start
 	keys map[string]*setting
 	errs []error
+	left int // of maxParts
 }
 
 func (r *reader) failf(n *yaml.Node, format string, args ...any) {
@@ -30,7 +36,7 @@ func (r *reader) failf(n *yaml.Node, format string, args ...any) {
 
 // file reads the settings and tables of a configuration file.
 func (c *Config) file(path string, data []byte) []error {
-	r := &reader{c: c, name: filepath.Base(path), base: filepath.Dir(path), keys: map[string]*setting{}}
+	r := &reader{c: c, name: filepath.Base(path), base: filepath.Dir(path), keys: map[string]*setting{}, left: maxParts}
 	if len(data) > maxFile {
 		return []error{fmt.Errorf("%s has more than %d KiB", path, maxFile>>10)}
 	}
@@ -50,6 +56,9 @@ func (c *Config) file(path string, data []byte) []error {
 		return []error{fmt.Errorf("%s has more than one document", r.name)}
 	}
 	r.settings(doc.Content[0], "")
+	if r.left < 0 { // and half of it was not read: no other error means anything
+		return []error{fmt.Errorf("%s has too much in it, with what its aliases repeat", r.name)}
+	}
 	return r.errs
 }
 
@@ -62,6 +71,14 @@ func plain(err error) error {
 	return errors.New("not YAML that parses")
 }
 
+// parts reports whether what a node has in it may be read too.
+func (r *reader) parts(n *yaml.Node) bool {
+	if r.left >= 0 {
+		r.left -= len(n.Content)
+	}
+	return r.left >= 0
+}
+
 // members calls do for each key of a mapping, in the order of the file.
 func (r *reader) members(n *yaml.Node, what string, do func(key string, k, v *yaml.Node)) {
 	n = resolve(n)
@@ -70,6 +87,9 @@ func (r *reader) members(n *yaml.Node, what string, do func(key string, k, v *ya
 	}
 	if n.Kind != yaml.MappingNode {
 		r.failf(n, "%s is to be a mapping of keys to values", what)
+		return
+	}
+	if !r.parts(n) {
 		return
 	}
 	seen := map[string]int{}
@@ -94,7 +114,11 @@ func resolve(n *yaml.Node) *yaml.Node {
 
 // settings reads a mapping of settings; prefix is that of its keys, "epochs.".
 func (r *reader) settings(n *yaml.Node, prefix string) {
-	r.members(n, strings.TrimSuffix("the file, "+prefix, "."), func(key string, k, v *yaml.Node) {
+	what := "the file"
+	if prefix != "" {
+		what = strings.TrimSuffix(prefix, ".")
+	}
+	r.members(n, what, func(key string, k, v *yaml.Node) {
 		full := prefix + key
 		switch s := r.keys[full]; {
 		case full == "tables":
@@ -142,7 +166,12 @@ func (r *reader) setting(s *setting, n *yaml.Node) {
 	case n.Kind == yaml.SequenceNode && s.key == "more_kms":
 		var texts []string
 		for _, item := range n.Content {
-			texts = append(texts, resolve(item).Value)
+			item = resolve(item)
+			if item.Kind != yaml.ScalarNode {
+				r.failf(item, "more_kms is to be a list of URIs, or {file: PATH} for all of them")
+				return
+			}
+			texts = append(texts, item.Value)
 		}
 		v.text = strings.Join(texts, ",")
 	case n.Kind == yaml.ScalarNode && n.Tag != "!!null":

@@ -21,7 +21,7 @@ type InitOptions struct {
 // is in use the error matches envelope.ErrStoreExists; its tables were brought up
 // to date, and nothing else was changed.
 func (c *Config) Init(ctx context.Context, mux *kms.Mux, opts InitOptions) (err error) {
-	if err := c.complete(); err != nil {
+	if err := c.Check(); err != nil {
 		return err
 	}
 	s := &Stack{}

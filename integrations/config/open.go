@@ -90,7 +90,7 @@ func (c *Config) options(s *Stack) envelope.Options {
 }
 
 func (c *Config) open(ctx context.Context, mux *kms.Mux, then func(*Stack) error) (*Stack, error) {
-	if err := c.complete(); err != nil {
+	if err := c.Check(); err != nil {
 		return nil, err
 	}
 	s := &Stack{}

@@ -185,6 +185,9 @@ func (r *reader) tables(n *yaml.Node) {
 					t.Key = []string{r.text(v, "key")}
 					return
 				}
+				if !r.parts(v) {
+					return
+				}
 				for _, item := range v.Content {
 					t.Key = append(t.Key, r.text(resolve(item), "key"))
 				}
