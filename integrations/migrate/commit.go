@@ -41,7 +41,7 @@ func refusal(err error) string {
 
 // refusedState is refusal for PostgreSQL's codes.
 func refusedState(state string) string {
-	why := ""
+	var why string
 	switch {
 	case state == "22001":
 		why = "too long for its column"
