@@ -86,7 +86,7 @@ func TestScaleTable(t *testing.T) {
 	for _, m := range measured {
 		for _, subjects := range []float64{1e5, 1e6, 1e7, 1e9} {
 			w := workOf(subjects, 1e4)
-			fmt.Fprintf(&table, "| %s | 10^%.0f | %.1f ms | %.0f | %.0f | %.0f | %s | 3 | %s |\n", m.store, math.Log10(subjects),
+			fmt.Fprintf(&table, "| %s | 10^%.0f | %.1f ms | %.0f | %.0f | %.0f | %s | 3 + 2 | %s |\n", m.store, math.Log10(subjects),
 				float64(m.cost.forget)/1e6, w.leaves+w.inner, w.keys, w.pages, m.cost.expected(w).Round(time.Second), size(m.cost.bytes*subjects))
 		}
 	}
