@@ -621,3 +621,22 @@ func TestForgetChecksBeforeItDestroys(t *testing.T) {
 	require.Equal(t, exitTrouble, s.run("", "forget", "--kind", "customer", "--id", id(0), "--yes", "--receipt", s.file("new.json")).code)
 	s.opens(0)
 }
+
+// A forget whose receipt could not be printed was done, and says so.
+func TestForgetIntoFullOutput(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("SKIPPED: there is no /dev/full")
+	}
+	defer func() { _ = full.Close() }()
+	s := newSite(t)
+	s.must("init")
+	s.fill(1)
+	var errs strings.Builder
+	cmd := exec.CommandContext(t.Context(), binary, "forget", "--kind", "customer", "--id", id(0), "--yes")
+	cmd.Env, cmd.Stdout, cmd.Stderr = environ(s.env), full, &errs
+	require.Error(t, cmd.Run())
+	require.Equal(t, exitPartly, cmd.ProcessState.ExitCode(), errs.String())
+	require.Contains(t, errs.String(), "lethe receipt issue")
+	require.Equal(t, lethe.StatusForgotten, s.read(0).Email.Status())
+}

@@ -138,7 +138,7 @@ func (c *forgetCommand) Run(ctx context.Context, a *app, out *output) error {
 		a.notef("The forget is deferred by a hold: the epoch was not closed.")
 	}
 	if err := out.result(res, r.String()+text); err != nil {
-		return err
+		closing = errors.Join(closing, fmt.Errorf("its receipt could not be printed, get it with lethe receipt issue %d: %w", r.Seq, err))
 	}
 	if closing != nil {
 		return partlyError{fmt.Errorf("the subject is forgotten, ledger entry %d: %w", r.Seq, closing)}
